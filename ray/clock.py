@@ -1,0 +1,69 @@
+"""Time and names: one deadline per request, ISO timestamps, ids.
+
+Durations and deadlines use the monotonic clock; the wall clock only ever appears in timestamps that people read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+
+class Deadline:
+    """A point on the monotonic clock that is made once, at the door, and handed down through every stage.
+
+    A deadline may sit inside another one (`within`): it then never lies later than the outer one, also when the
+    outer one is extended afterwards. Extending happens in one case only: a second reader with a later deadline
+    joins work that is already under way. Reading `remaining` from a worker thread is safe: it is one float.
+    """
+
+    __slots__ = ("_at", "_outer")
+
+    def __init__(self, at: float, outer: Deadline | None = None) -> None:
+        """`at`: seconds on `time.monotonic()`."""
+        self._at = at
+        self._outer = outer
+
+    @classmethod
+    def after_ms(cls, milliseconds: float) -> Deadline:
+        """A deadline `milliseconds` from now."""
+        return cls(time.monotonic() + milliseconds / 1000)
+
+    def within_ms(self, milliseconds: float) -> Deadline:
+        """A deadline at most `milliseconds` from now, and never later than this one."""
+        return Deadline(time.monotonic() + milliseconds / 1000, outer=self)
+
+    @property
+    def at(self) -> float:
+        """Seconds on `time.monotonic()`."""
+        if self._outer is None:
+            return self._at
+        return min(self._at, self._outer.at)
+
+    def remaining(self) -> float:
+        """Seconds left; zero or negative once it has passed."""
+        return self.at - time.monotonic()
+
+    def expired(self) -> bool:
+        return self.remaining() <= 0
+
+    def extend_to(self, other: Deadline) -> None:
+        """Move to `other` if that lies later. It never moves nearer."""
+        self._at = max(self._at, other.at)
+
+
+def iso_now() -> str:
+    """The wall clock as ISO 8601 UTC with milliseconds, for example `2026-11-21T17:20:01.482Z`."""
+    return iso_timestamp(time.time())
+
+
+def iso_timestamp(epoch_seconds: float) -> str:
+    """Unix seconds as ISO 8601 UTC with milliseconds and `Z`."""
+    moment = datetime.fromtimestamp(epoch_seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def new_id(prefix: str) -> str:
+    """`prefix`, an underscore and 16 random hex digits, for example `req_9f86d081884c7d65`."""
+    return f"{prefix}_{os.urandom(8).hex()}"

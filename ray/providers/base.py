@@ -1,0 +1,67 @@
+"""What a model provider is: a small interface with three honest implementations.
+
+A provider turns a normalised request into chunks. It knows nothing of scheduling, caching or HTTP routes. It is used
+from the event loop only; blocking work happens inside it, in the worker threads of its HTTP client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ray.clock import Deadline
+from ray.types import Chunk, Health, InferenceRequest, Lane, ProviderDiagnostics
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What travels with one generation. `affinity_key`: the prompt family, once there is one."""
+
+    request_id: str
+    deadline: Deadline
+    lane: Lane
+    affinity_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A request made ready for one backend.
+
+    `prompt`: the rendered prompt text, for backends that take one. `prompt_tokens`: counted by the backend's own
+    tokenizer, or None when nobody counted. `context_window`: tokens that prompt and answer may fill together.
+    """
+
+    request: InferenceRequest
+    prompt: str | None = None
+    prompt_tokens: int | None = None
+    context_window: int | None = None
+    diagnostics: ProviderDiagnostics | None = None
+
+
+class Provider(Protocol):
+    """One backend that serves one model."""
+
+    @property
+    def kind(self) -> str:
+        """`mock`, `openai-compatible` or `llama.cpp`."""
+
+    @property
+    def model_id(self) -> str:
+        """What answers report as `model`: at most 512 characters."""
+
+    async def warm(self) -> None:
+        """Prime the backend. Raises `RayError` while it is not usable yet."""
+
+    async def health(self) -> Health:
+        """Ask the backend how it is. Never raises: what cannot be reached is `unavailable`."""
+
+    async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
+        """Render the prompt and count its tokens. Raises `RayError` with a `provider_…` code."""
+
+    def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
+        """Generate. The last chunk, and only it, has `finish`. Closing the iterator or cancelling the task that reads
+        it frees the backend's slot at once. Raises `RayError` with a `provider_…` code."""
+
+    async def close(self) -> None:
+        """Give back threads and sockets."""

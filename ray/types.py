@@ -1,0 +1,235 @@
+"""The nouns everything is made of. Values only: no HTTP, no config, no behaviour beyond their own arithmetic.
+
+JSON names are the camelCase form of the field names (`as_json`); fields that are None are left out, never `null`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+Lane = Literal["short", "draft"]
+ResponseFormat = Literal["text", "json_object"]
+FinishReason = Literal["stop", "length"]
+ProviderStatus = Literal["unknown", "ready", "warming", "degraded", "unavailable"]
+ServiceStatus = Literal["ok", "degraded", "unavailable"]
+Availability = Literal["available", "unavailable", "unknown"]
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation that is sent to the model."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `key_hash`: SHA-256 hex of the API key, or None when anonymous; `address`: the client's IP."""
+
+    key_hash: str | None
+    address: str
+
+    @property
+    def scope(self) -> str:
+        """What separates one caller's dedupe keys and jobs from another's."""
+        return f"key:{self.key_hash}" if self.key_hash else f"address:{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """A normalised request: every field checked and clamped (spec: runtime.md section 3).
+
+    `messages` holds at least one user message; `input` with `system` is the two-message case.
+    `max_tokens`: completion tokens, 1 or more. `stop`: up to 16 strings, kept verbatim.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 0.2
+    top_p: float = 0.95
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
+    cache: bool = True
+    dedupe_key: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+
+    @property
+    def prompt_chars(self) -> int:
+        """Characters of all messages together."""
+        return sum(len(message.content) for message in self.messages)
+
+    @property
+    def system(self) -> str | None:
+        """The text of the leading system message, if there is one."""
+        first = self.messages[0]
+        return first.content if first.role == "system" else None
+
+    @property
+    def wants_json(self) -> bool:
+        return self.response_format == "json_object"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much went in and came out; the unit (characters or tokens) is the place it stands in."""
+
+    prompt: int
+    completion: int
+    total: int
+
+    @classmethod
+    def of(cls, prompt: int, completion: int) -> Counts:
+        return cls(prompt, completion, prompt + completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Characters always; tokens only when the backend or its tokenizer reported them."""
+
+    chars: Counts
+    tokens: Counts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the backend says about one generation: milliseconds and tokens per second."""
+
+    ttft_ms: float | None = None
+    total_ms: float | None = None
+    prompt_ms: float | None = None
+    completion_ms: float | None = None
+    prompt_tokens_per_second: float | None = None
+    completion_tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDiagnostics:
+    """What the provider did for one answer (spec: http-api.md section 4.2, `diagnostics.provider`).
+
+    `tokens_cached`: prompt tokens reused from the KV cache; `tokens_evaluated`: the whole prompt.
+    """
+
+    request_shape: str | None = None
+    prompt_format: str | None = None
+    prompt_format_reason: str | None = None
+    json_repair_attempted: bool | None = None
+    json_repair_succeeded: bool | None = None
+    model_ref: str | None = None
+    backend_model: str | None = None
+    launch_preset: str | None = None
+    total_slots: int | None = None
+    slot_id: int | None = None
+    preferred_slot: int | None = None
+    tokens_cached: int | None = None
+    tokens_evaluated: int | None = None
+    truncated: bool | None = None
+    stop_type: str | None = None
+    context_window: int | None = None
+    slot_route_reason: str | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """How this answer came about. Each stage of the pipeline adds its own block."""
+
+    provider: ProviderDiagnostics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What the last chunk of an answer carries."""
+
+    reason: FinishReason
+    tokens: Counts | None = None
+    diagnostics: ProviderDiagnostics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer. Exactly one chunk, the last, has `finish`."""
+
+    text: str = ""
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceResult:
+    """One answer to one reader (spec: http-api.md section 4.2). Times in milliseconds."""
+
+    id: str
+    model: str
+    output: str
+    usage: Usage
+    cached: bool
+    deduplicated: bool
+    queue_time_ms: int
+    latency_ms: int
+    degraded: bool
+    finish_reason: FinishReason
+    diagnostics: Diagnostics
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedCapabilities:
+    """What the provider found out about its backend."""
+
+    apply_template: Availability = "unknown"
+    chat_template: Availability = "unknown"
+    json_mode: Availability = "unknown"
+    model_ref: str | None = None
+    backend_model: str | None = None
+    launch_preset: str | None = None
+    context_window: int | None = None
+    total_slots: int | None = None
+    prompt_format_preference: str | None = None
+    errors: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A provider's health at one moment. `checked_at`: ISO timestamp; `latency_ms`: of the probe."""
+
+    status: ProviderStatus
+    checked_at: str
+    latency_ms: float | None = None
+    detected_capabilities: DetectedCapabilities | None = None
+    details: Mapping[str, object] | None = None
+
+
+@cache
+def _json_names(kind: type) -> tuple[tuple[str, str], ...]:
+    """The (field, JSON key) pairs of a dataclass, in declaration order."""
+    names = []
+    for entry in fields(kind):
+        head, *rest = entry.name.split("_")
+        names.append((entry.name, head + "".join(part.capitalize() for part in rest)))
+    return tuple(names)
+
+
+def as_json(value: object) -> object:
+    """A noun as plain JSON data: camelCase keys, None left out, tuples as lists."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        copied: dict[str, object] = {}
+        for name, key in _json_names(type(value)):
+            item = getattr(value, name)
+            if item is not None:
+                copied[key] = as_json(item)
+        return copied
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return str(value)

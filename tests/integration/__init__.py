@@ -1,0 +1,1 @@
+"""Tests that start real processes: the gateway, `llama-server`, the demo."""

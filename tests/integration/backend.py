@@ -1,0 +1,345 @@
+"""Real processes for the integration tests: a `llama-server` with a small model, and the gateway.
+
+Both write to files or pipes that a failing test can show, both are stopped by whoever started them, and both can be
+killed the hard way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.05
+LOG_TAIL_CHARS = 4_000
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll `condition` until it is true. Fails the test, naming `what`, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> dict[str, object]:
+        document = json.loads(self.body)
+        assert isinstance(document, dict)
+        return document
+
+
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    document: object = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Answer:
+    """One request on a connection of its own. `document` is sent as JSON; header names come back in lower case."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        body = None if document is None else json.dumps(document).encode()
+        sent = dict(headers or {})
+        if body is not None:
+            sent.setdefault("content-type", "application/json")
+        connection.request(method, path, body, sent)
+        response = connection.getresponse()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+class LlamaServerProcess:
+    """A real `llama-server`. It keeps its port, so that a restarted one is found where the dead one was."""
+
+    def __init__(
+        self, binary: Path, model: Path, log: Path, *, slots: int = 2, ctx_size: int = 4096, extra: tuple[str, ...] = ()
+    ) -> None:
+        self.binary = binary
+        self.model = model
+        self.log = log
+        self.slots = slots
+        self.ctx_size = ctx_size
+        self.extra = extra
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "llama-server was not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return at once: it is still loading its model then (`wait_healthy`)."""
+        assert self._process is None, "llama-server is running already"
+        command = [
+            str(self.binary), "--model", str(self.model), "--host", "127.0.0.1", "--port", str(self.port),
+            "--ctx-size", str(self.ctx_size), "--parallel", str(self.slots), "--kv-unified", "--threads", "2",
+            "--batch-size", "256", "--ubatch-size", "128", "--cache-ram", "128", "--slots", "--metrics",
+            "--no-context-shift", "--no-ui", "--offline", *self.extra,
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def healthy(self) -> bool:
+        try:
+            return ask(self.port, "GET", "/health", timeout=5).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def wait_healthy(self, seconds: float = START_SECONDS) -> None:
+        def ready_or_dead() -> bool:
+            return self.healthy() or self._process is None or self._process.poll() is not None
+
+        wait_until(ready_or_dead, seconds, f"llama-server healthy. Its log:\n{self.log_tail()}")
+        assert self._process is not None
+        assert self._process.poll() is None, f"llama-server ended with {self._process.poll()}:\n{self.log_tail()}"
+
+    def busy_slots(self) -> int:
+        """How many slots work at this moment."""
+        slots = json.loads(ask(self.port, "GET", "/slots", timeout=10).body)
+        return sum(1 for slot in slots if slot["is_processing"])
+
+    def kill9(self) -> None:
+        """The way the kernel's out-of-memory killer does it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_SECONDS)
+        self._process = None
+
+    def log_tail(self) -> str:
+        return self.log.read_text("utf-8", "replace")[-LOG_TAIL_CHARS:] if self.log.exists() else ""
+
+
+class GatewayProcess:
+    """`python -m ray --config FILE` as a process of its own, with an environment that holds nothing but `environ`."""
+
+    def __init__(
+        self,
+        config: Mapping[str, object],
+        directory: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        python: tuple[str, ...] = (sys.executable,),
+        cwd: Path = ROOT,
+    ) -> None:
+        """`config`: a config document; `server.port` is filled in when it is missing."""
+        server = config.get("server", {})
+        assert isinstance(server, dict)
+        self.port: int = server.get("port") or free_port()
+        self.config = {**config, "server": {"host": "127.0.0.1", **server, "port": self.port}}
+        self.config_path = directory / f"ray.{self.port}.json"
+        self.config_path.write_text(json.dumps(self.config), "utf-8")
+        self._command = [*python, "-m", "ray", "--config", str(self.config_path)]
+        self._environ = dict(environ or {})
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._lines: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the gateway was not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and return once it listens. Fails with its output when it ends instead."""
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environ,
+            cwd=self._cwd,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        wait_until(lambda: self._listens() or not self.running(), START_SECONDS, "the gateway listens")
+        assert self._listens(), f"the gateway ended with {self._process.wait()}:\n{self.output()}"
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._lines.append(line.decode("utf-8", "replace"))
+
+    def _listens(self) -> bool:
+        return any(entry.get("message") == "gateway listening" for entry in self.log())
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def output(self) -> str:
+        """Everything it has written so far, standard error included."""
+        return "".join(self._lines)
+
+    def log(self) -> list[dict[str, object]]:
+        """Its JSON log lines so far, in order."""
+        entries = []
+        for line in list(self._lines):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                entries.append(entry)
+        return entries
+
+    def wait_logged(self, message: str, seconds: float = 10.0) -> dict[str, object]:
+        """The first log line whose `message` is this one; waits for it."""
+
+        def found() -> list[dict[str, object]]:
+            return [entry for entry in self.log() if entry.get("message") == message]
+
+        wait_until(lambda: bool(found()), seconds, f"log line {message!r}. Output so far:\n{self.output()}")
+        return found()[0]
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, timeout: float = 60.0) -> Answer:
+        return ask(self.port, "GET", path, headers=headers, timeout=timeout)
+
+    def post(
+        self, path: str, document: object, headers: Mapping[str, str] | None = None, timeout: float = 60.0
+    ) -> Answer:
+        return ask(self.port, "POST", path, document, headers, timeout)
+
+    @contextmanager
+    def streamed(self, document: Mapping[str, object], timeout: float = 60.0) -> Iterator[Iterator[tuple[str, str]]]:
+        """`POST /v1/infer` as an event stream: yields the (event, data) pairs while they arrive.
+
+        Leaving the block before the end closes the connection, which is what a client does that goes away.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            body = json.dumps({**document, "stream": True}).encode()
+            connection.request("POST", "/v1/infer", body, {"content-type": "application/json"})
+            response = connection.getresponse()
+            assert response.status == 200, (response.status, response.read())
+            assert response.getheader("content-type", "").startswith("text/event-stream")
+            yield _events(response)
+        finally:
+            connection.close()
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until `/readyz` answers 200."""
+        wait_until(lambda: not self.running() or self.get("/readyz").status == 200, seconds, f"ready:\n{self.output()}")
+        assert self.running(), f"the gateway ended:\n{self.output()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait_exit(self, seconds: float = STOP_SECONDS) -> int:
+        """Its exit status. Fails the test when it does not end in time."""
+        assert self._process is not None
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the gateway did not end within {seconds:g} s:\n{self.output()}") from None
+        assert self._reader is not None
+        self._reader.join(5)
+        return status
+
+    def stop(self) -> None:
+        """End it if it still runs, and give its pipe back."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(STOP_SECONDS)
+        if self._reader is not None:
+            self._reader.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
+    event, data = "message", []
+    for raw in response:
+        line = raw.decode("utf-8").rstrip("\n")
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data.append(line.removeprefix("data: "))
+        elif not line and data:
+            yield event, "\n".join(data)
+            event, data = "message", []
+
+
+def llama_cpp_config(server: LlamaServerProcess) -> dict[str, object]:
+    """A config document for a gateway in front of `server`. Small limits, no rate limit, nothing written to disk."""
+    name = server.model.stem
+    return {
+        "profile": "sub1b",
+        "model": {
+            "id": name,
+            "family": "smollm2",
+            "quantization": "unknown",
+            "contextWindow": server.ctx_size,
+            "maxOutputTokens": 256,
+            "operational": {"preferredCtxSize": server.ctx_size},
+            "adapter": {
+                "kind": "llama.cpp",
+                "baseUrl": server.base_url,
+                "modelRef": name,
+                "launchProfile": {
+                    "modelPath": str(server.model),
+                    "port": server.port,
+                    "alias": name,
+                    "ctxSize": server.ctx_size,
+                    "parallel": server.slots,
+                    "contextShift": False,
+                },
+            },
+        },
+        "scheduler": {"concurrency": server.slots, "maxInflightTokens": server.ctx_size},
+        "rateLimit": {"enabled": False},
+    }

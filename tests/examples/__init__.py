@@ -1,0 +1,1 @@
+"""Tests of what `examples/` promises to run anywhere."""

@@ -1,0 +1,247 @@
+"""`python -m ray.bench gateway --llama-server …`: what the gateway costs in front of a real `llama-server`.
+
+The same questions go to the server directly and through the gateway, in pairs and in turn, so that both sides see
+the same machine in the same minutes. No two prompts are equal and each differs from its first word on: neither side
+profits from a prompt that the other one has just left in the KV cache. This measures what the gateway costs, not
+what prefix reuse gains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.bench.figures import repeated
+from ray.bench.gateway_process import (
+    CONNECT_PAUSE_SECONDS,
+    HOST,
+    Workplace,
+    answers,
+    infer_request,
+    wait_for,
+    wait_for_livez,
+)
+from ray.bench.load import Address, Connection, Reply, ask, request_bytes
+from ray.bench.process import MeasurementError, ServerProcess, free_port
+from ray.bench.report import Budget, Row
+
+RATIO = Budget(0.97, at_least=True)
+FREED_MS = Budget(100)
+LOAD_SECONDS = 300.0
+ANSWER_SECONDS = 120.0
+CONTEXT_TOKENS = 2_048
+
+SYSTEM_TEXT = "You are a patient storyteller."
+RATIO_LABEL = "tokens per second, through the gateway to directly"
+FREED_LABEL = "client gone to llama-server slot free, streamed"
+_HEALTH = request_bytes("GET", "/health")
+_SLOTS = request_bytes("GET", "/slots")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where the real model is: a server that already runs at `address`, or a binary and a model to start it with."""
+
+    address: Address | None = None
+    binary: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendPlan:
+    """`pairs` of questions, `tokens` in each answer, `disconnects` in mid-answer."""
+
+    pairs: int
+    tokens: int
+    disconnects: int
+
+
+FULL = BackendPlan(pairs=8, tokens=96, disconnects=5)
+QUICK = BackendPlan(pairs=2, tokens=16, disconnects=1)
+
+
+def rows_without_backend() -> list[Row]:
+    """What the report shows when no backend was named."""
+    note = "needs a real model: give --llama-server PATH and --model GGUF, or --backend URL"
+    return [Row("tokens_ratio", RATIO_LABEL, "", None, RATIO, note)]
+
+
+def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: Progress) -> list[Row]:
+    """The rows about the gateway in front of a real model. Raises `MeasurementError` when they cannot be measured."""
+    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
+        workplace = Workplace.prepare(Path(directory), python)
+        with _running(backend, workplace, progress) as direct:
+            port = free_port()
+            through = (HOST, port)
+            with workplace.start("backend", backend_config(direct, plan.tokens), port) as gateway:
+                wait_for_livez(gateway, through)
+                progress(f"{plan.pairs} pairs of answers, directly and through the gateway")
+                rows = _rate_rows(direct, through, plan)
+                progress(f"leaving {plan.disconnects} times in mid-answer")
+                return [*rows, _freed_row(direct, through, plan)]
+
+
+@contextmanager
+def _running(backend: Backend, workplace: Workplace, progress: Progress) -> Iterator[Address]:
+    """The address of a `llama-server` that answers; one that was started here is stopped again."""
+    if backend.address is not None:
+        if not answers(backend.address, _HEALTH):
+            raise MeasurementError(
+                f"--backend: /health on {backend.address[0]}:{backend.address[1]} does not answer 200"
+            )
+        yield backend.address
+        return
+    address = (HOST, free_port())
+    progress("starting llama-server")
+    command = launch_arguments(str(backend.binary), str(backend.model), address[1])
+    environ = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]} if "LD_LIBRARY_PATH" in os.environ else {}
+    log = workplace.directory / "llama-server.log"
+    with ServerProcess(command, cwd=workplace.directory, environ=environ, log=log) as server:
+        wait_for(server, "llama-server's /health", lambda: answers(address, _HEALTH), LOAD_SECONDS)
+        yield address
+
+
+def launch_arguments(binary: str, model: str, port: int) -> list[str]:
+    """The command for a one-slot server. `--cache-ram 0`: prompts of earlier questions must not come back."""
+    return [
+        binary,
+        *("--model", os.path.abspath(model), "--host", HOST, "--port", str(port)),
+        *("--ctx-size", str(CONTEXT_TOKENS), "--parallel", "1", "--threads", str(len(os.sched_getaffinity(0)))),
+        *("--cache-ram", "0", "--no-context-shift", "--slots", "--no-ui"),
+    ]
+
+
+def backend_config(direct: Address, tokens: int) -> dict[str, object]:
+    """A gateway configuration in front of the `llama-server` at `direct`, for one answer at a time."""
+    return {
+        "profile": "sub1b",
+        "model": {
+            "contextWindow": CONTEXT_TOKENS,
+            "maxOutputTokens": max(256, tokens),
+            "warmOnBoot": False,
+            "adapter": {
+                "kind": "llama.cpp",
+                "baseUrl": f"http://{direct[0]}:{direct[1]}",
+                "timeoutMs": int(ANSWER_SECONDS * 1000) - 5_000,
+            },
+        },
+        "scheduler": {"concurrency": 1, "batchWindowMs": 0, "requestTimeoutMs": int(ANSWER_SECONDS * 1000)},
+        "rateLimit": {"enabled": False},
+        "auth": {"enabled": False},
+        "gracefulDegradation": {"enabled": False},
+    }
+
+
+def question(number: int) -> str:
+    """A prompt that asks for more than any answer's token limit, and is different from its first word on."""
+    return f"{number} travellers meet at a harbour. Tell a long story about every one of them, with many details."
+
+
+def direct_request(text: str, tokens: int) -> bytes:
+    """The question as a chat completion of `llama-server`, with the parameters the gateway would use."""
+    body = {
+        "messages": [{"role": "system", "content": SYSTEM_TEXT}, {"role": "user", "content": text}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "top_p": 0.95,
+        "seed": 1,
+    }
+    return request_bytes("POST", "/v1/chat/completions", json.dumps(body).encode())
+
+
+def gateway_request(text: str, tokens: int) -> bytes:
+    """The same question for the gateway."""
+    return infer_request(text, system=SYSTEM_TEXT, maxTokens=tokens, temperature=0, topP=0.95, seed=1, cache=False)
+
+
+def completion_tokens(reply: Reply) -> int:
+    """Generated tokens out of either answer's `usage`. Raises `MeasurementError` when it has none."""
+    document = json.loads(reply.body) if reply.status == 200 else {}
+    usage = document.get("usage", {})
+    tokens = usage.get("completion_tokens", usage.get("tokens", {}).get("completion", 0))
+    if not isinstance(tokens, int) or tokens < 1:
+        raise MeasurementError(f"an answer without tokens: status {reply.status}, body {reply.body[:300]!r}")
+    return tokens
+
+
+def _rate(address: Address, request: bytes) -> float:
+    """Tokens per second of one answer as its client sees it: from connecting to the last byte."""
+    started = time.perf_counter()
+    reply = ask(address, request, ANSWER_SECONDS)
+    return completion_tokens(reply) / (time.perf_counter() - started)
+
+
+def _rate_rows(direct: Address, through: Address, plan: BackendPlan) -> list[Row]:
+    numbers = iter(range(2, 10_000))
+
+    def ask_directly() -> float:
+        return _rate(direct, direct_request(question(next(numbers)), plan.tokens))
+
+    def ask_through() -> float:
+        return _rate(through, gateway_request(question(next(numbers)), plan.tokens))
+
+    ask_directly()
+    ask_through()
+    direct_rates: list[float] = []
+    through_rates: list[float] = []
+    for turn in range(plan.pairs):
+        # Who goes first changes with every pair, so that a machine which gets slower or faster favours nobody.
+        if turn % 2:
+            through_rates.append(ask_through())
+            direct_rates.append(ask_directly())
+        else:
+            direct_rates.append(ask_directly())
+            through_rates.append(ask_through())
+    ratios = [ours / theirs for ours, theirs in zip(through_rates, direct_rates, strict=True)]
+    return [
+        Row("tokens_direct", f"llama-server directly, {plan.tokens} tokens", "tok/s", repeated(direct_rates)),
+        Row("tokens_through", f"through the gateway, {plan.tokens} tokens", "tok/s", repeated(through_rates)),
+        Row("tokens_ratio", RATIO_LABEL, "", repeated(ratios), RATIO),
+    ]
+
+
+def _freed_row(direct: Address, through: Address, plan: BackendPlan) -> Row:
+    if not answers(direct, _SLOTS):
+        return Row("backend_freed_ms", FREED_LABEL, "ms", None, FREED_MS, "this llama-server does not show its /slots")
+    samples = [_freed_after_ms(direct, through, 20_000 + turn) for turn in range(plan.disconnects)]
+    return Row("backend_freed_ms", FREED_LABEL, "ms", repeated(samples), FREED_MS)
+
+
+def _freed_after_ms(direct: Address, through: Address, number: int) -> float:
+    request = infer_request(question(number), system=SYSTEM_TEXT, maxTokens=256, cache=False, stream=True)
+    client = Connection(through)
+    try:
+        client.socket.sendall(request)
+        _poll_slots(direct, busy=True)
+        left = time.perf_counter()
+        client.close()
+        _poll_slots(direct, busy=False)
+        return (time.perf_counter() - left) * 1000
+    finally:
+        client.close()
+
+
+def _poll_slots(direct: Address, *, busy: bool) -> None:
+    """Wait until `llama-server` itself says that a slot is busy, or that none is. Each poll is a connection of its own,
+    because the server closes a kept one after 100 requests."""
+    give_up = time.perf_counter() + ANSWER_SECONDS
+    while slots_busy(ask(direct, _SLOTS)) is not busy:
+        if time.perf_counter() > give_up:
+            raise MeasurementError(f"llama-server's slots did not become {'busy' if busy else 'free'}")
+        time.sleep(CONNECT_PAUSE_SECONDS)
+
+
+def slots_busy(reply: Reply) -> bool:
+    """Whether any slot of a `/slots` answer is processing."""
+    document = json.loads(reply.body) if reply.status == 200 else None
+    if not isinstance(document, list):
+        raise MeasurementError(f"/slots answered {reply.status}: {reply.body[:300]!r}")
+    return any(slot.get("is_processing") for slot in document)

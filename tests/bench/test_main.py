@@ -1,0 +1,103 @@
+"""The command line: usage is 2, a failed measurement 1, a missed budget 1 only with `--check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ray.bench import __main__ as command
+from ray.bench import gateway_bench
+from ray.bench.figures import single
+from ray.bench.process import MeasurementError
+from ray.bench.report import Budget, Row
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["nothing"],
+        ["gateway", "--fast"],
+        ["gateway", "--connections", "0"],
+        ["gateway", "--connections", "65"],
+        ["gateway", "--connections", "many"],
+        ["gateway", "--llama-server", __file__],
+        ["gateway", "--model", __file__],
+        ["gateway", "--llama-server", "/no/such/file", "--model", __file__],
+        ["gateway", "--llama-server", __file__, "--model", "/no/such/file"],
+        ["gateway", "--backend", "http://127.0.0.1:1", "--llama-server", __file__, "--model", __file__],
+        ["gateway", "--backend", "https://127.0.0.1:1"],
+        ["gateway", "--backend", "127.0.0.1:1"],
+        ["gateway", "--backend", "http://127.0.0.1:99999"],
+        ["gateway", "--backend", "http://127.0.0.1:1/v1"],
+        ["gateway", "--backend", "http://user@127.0.0.1:1"],
+    ],
+)
+def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(argv)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_an_interpreter_that_does_not_run_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command.main(["gateway", "--python", str(tmp_path / "python9")]) == 1
+    shown = capsys.readouterr()
+    assert "--python" in shown.err
+    assert shown.out == ""
+
+
+def _measuring(monkeypatch: pytest.MonkeyPatch, measure: Callable[..., list[Row]]) -> None:
+    monkeypatch.setattr(gateway_bench, "measure_gateway", measure)
+
+
+def _over(*_: object) -> list[Row]:
+    return [Row("rss", "resident memory", "MB", single(31.0), Budget(30))]
+
+
+def _interrupted(*_: object) -> list[Row]:
+    raise KeyboardInterrupt
+
+
+def _failing(*_: object) -> list[Row]:
+    raise MeasurementError("no answer")
+
+
+def test_a_missed_budget_is_only_a_failure_with_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    _measuring(monkeypatch, _over)
+    assert command.main(["gateway"]) == 0
+    assert command.main(["gateway", "--check"]) == 1
+
+
+def test_a_failed_measurement_ends_with_1_and_no_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _measuring(monkeypatch, _failing)
+    assert command.main(["gateway", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no answer" in shown.err
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    _measuring(monkeypatch, _interrupted)
+    assert command.main(["gateway"]) == 130
+
+
+def test_the_json_goes_to_stdout_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _measuring(monkeypatch, _over)
+    command.main(["gateway", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in document["rows"]] == ["rss", "tokens_ratio"]
+    assert document["facts"]["used by other processes meanwhile"].endswith("% of the machine")
+
+
+def test_the_table_is_the_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _measuring(monkeypatch, _over)
+    command.main(["gateway"])
+    shown = capsys.readouterr().out
+    assert "resident memory" in shown
+    assert "not measured" in shown

@@ -1,0 +1,58 @@
+"""Configuration: one frozen `Config` from profile, file and environment."""
+
+from ray.config.adapters import (
+    Adapter,
+    LaunchProfile,
+    LlamaCppAdapter,
+    MockAdapter,
+    OpenAICompatibleAdapter,
+    WarmupRequest,
+)
+from ray.config.keys import resolve_api_keys
+from ray.config.load import LoadedConfig, config_from_mapping, load_config
+from ray.config.schema import (
+    PROFILE_NAMES,
+    AdaptiveTuningConfig,
+    AsyncQueueConfig,
+    AuthConfig,
+    CacheConfig,
+    Config,
+    GracefulDegradationConfig,
+    ModelConfig,
+    OperationalConfig,
+    PromptCompilerConfig,
+    RateLimitConfig,
+    SchedulerConfig,
+    ServerConfig,
+    TelemetryConfig,
+)
+from ray.config.view import config_document, sanitised_config
+
+__all__ = [
+    "PROFILE_NAMES",
+    "Adapter",
+    "AdaptiveTuningConfig",
+    "AsyncQueueConfig",
+    "AuthConfig",
+    "CacheConfig",
+    "Config",
+    "GracefulDegradationConfig",
+    "LaunchProfile",
+    "LlamaCppAdapter",
+    "LoadedConfig",
+    "MockAdapter",
+    "ModelConfig",
+    "OpenAICompatibleAdapter",
+    "OperationalConfig",
+    "PromptCompilerConfig",
+    "RateLimitConfig",
+    "SchedulerConfig",
+    "ServerConfig",
+    "TelemetryConfig",
+    "WarmupRequest",
+    "config_document",
+    "config_from_mapping",
+    "load_config",
+    "resolve_api_keys",
+    "sanitised_config",
+]

@@ -1,0 +1,450 @@
+"""Every setting of Ray, declared once: key, kind and range, meaning, environment variables, default.
+
+Keys are the camelCase form of the field names. The defaults here are those of the default profile, `sub1b`; the other
+profiles are differences (`profiles.py`). All classes are frozen; a `Config` is only made by `ray.config.load`, which
+checks every value and every rule between values, so holders of a `Config` need not check anything again.
+"""
+
+# ruff: noqa: RUF009 - setting(), optional() and collection() return dataclass fields, not shared default values
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ray.config.adapters import ADAPTER, Adapter, TimeoutMs
+from ray.config.kinds import Boolean, Choice, FilePath, Integer, MapOf, Number, Text, TextList
+from ray.config.names import ENVIRONMENT_NAME_PATTERN, callback_host_problem, environment_name_problem
+from ray.config.sections import Section, optional, setting
+
+ProfileName = Literal["tiny", "sub1b", "sub1b-cax11", "1b", "1b-8gb", "vps", "balanced"]
+Quantization = Literal["q4_0", "q4_k_m", "q5_k_m", "q8_0", "fp16", "unknown"]
+PromptFormat = Literal["native-template", "openai-chat", "plain-completion"]
+CacheKeyStrategy = Literal["input", "input+params"]
+RateLimitKeyStrategy = Literal["ip", "api-key", "ip+api-key"]
+LogLevel = Literal["debug", "info", "warn", "error"]
+PROFILE_NAMES: tuple[ProfileName, ...] = get_args(ProfileName)
+PROMPT_FORMATS: tuple[PromptFormat, ...] = get_args(PromptFormat)
+QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+CACHE_KEY_STRATEGIES: tuple[CacheKeyStrategy, ...] = get_args(CacheKeyStrategy)
+RATE_LIMIT_KEY_STRATEGIES: tuple[RateLimitKeyStrategy, ...] = get_args(RateLimitKeyStrategy)
+LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
+DEFAULT_PROFILE: ProfileName = "sub1b"
+
+DAY_MS = 86_400_000
+_Ratio = Number(0, 1)
+_PositiveRatio = Number(0, 1, above_minimum=True)
+_Percent = Number(0, 100, above_minimum=True)
+_OutputTokens = Integer(1, 2048)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where the gateway listens."""
+
+    host: str = setting(Text(253, one_line=True), "Address to listen on.", "RAY_HOST", default="127.0.0.1")
+    port: int = setting(Integer(1, 65_535), "Port to listen on.", "RAY_PORT", default=3000)
+    request_body_limit_bytes: int = setting(
+        Integer(1, 1_048_576), "Largest request body in bytes.", "RAY_REQUEST_BODY_LIMIT_BYTES", default=48_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationalConfig:
+    """Planning figures of the model: what it needs and what it can do. If the section is there, all six keys are."""
+
+    recommended_prompt_format: PromptFormat = setting(
+        Choice(PROMPT_FORMATS), "The prompt format that suits the model best."
+    )
+    supports_json_mode: bool = setting(Boolean(), "The model gives usable JSON.")
+    tokens_per_second_target: int = setting(
+        Integer(1, 1000), "Expected generation speed in tokens per second.", "RAY_MODEL_TOKENS_PER_SECOND_TARGET"
+    )
+    memory_class_mib: int = setting(
+        Integer(1, 65_536), "Memory of the machine this is sized for, in MiB.", "RAY_MODEL_MEMORY_CLASS_MIB"
+    )
+    preferred_ctx_size: int = setting(
+        Integer(1, 32_768),
+        "Context size in tokens to plan with (at most model.contextWindow).",
+        "RAY_MODEL_PREFERRED_CTX_SIZE",
+    )
+    chat_template_known: bool = setting(Boolean(), "The GGUF carries a chat template.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The model, and the backend that runs it."""
+
+    id: str = setting(Text(256), "The model's name in answers.", "RAY_MODEL_ID", default="qwen2.5-0.5b-instruct-q4_k_m")
+    family: str = setting(Text(256), "The model's family; a label.", "RAY_MODEL_FAMILY", default="qwen2.5")
+    quantization: Quantization = setting(
+        Choice(QUANTIZATIONS),
+        "The weights' quantization; a label.",
+        "RAY_MODEL_QUANTIZATION",
+        default="q4_k_m",
+    )
+    context_window: int = setting(
+        Integer(1, 32_768), "The model's context in tokens.", "RAY_MODEL_CONTEXT_WINDOW", default=8192
+    )
+    max_output_tokens: int = setting(
+        _OutputTokens,
+        "Most completion tokens of one answer (at most contextWindow).",
+        "RAY_MODEL_MAX_OUTPUT_TOKENS",
+        default=256,
+    )
+    warm_on_boot: bool = setting(
+        Boolean(), "Send warm-up requests before being ready.", "RAY_MODEL_WARM_ON_BOOT", default=True
+    )
+    operational: OperationalConfig | None = optional(Section(OperationalConfig), "Planning figures.")
+    adapter: Adapter = setting(ADAPTER, "The backend.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerConfig:
+    """How many requests run and wait, and for how long."""
+
+    concurrency: int = setting(
+        Integer(1, 8), "Requests generated side by side.", "RAY_SCHEDULER_CONCURRENCY", default=2
+    )
+    max_queue: int = setting(Integer(1, 512), "Most requests waiting.", "RAY_SCHEDULER_MAX_QUEUE", default=64)
+    max_queued_tokens: int = setting(
+        Integer(1, 262_144),
+        "Most tokens waiting (more than model.maxOutputTokens).",
+        "RAY_SCHEDULER_MAX_QUEUED_TOKENS",
+        default=24_000,
+    )
+    max_inflight_tokens: int = setting(
+        Integer(1, 65_536),
+        "Most tokens in flight (more than model.maxOutputTokens, at most launchProfile ctxSize times parallel).",
+        "RAY_SCHEDULER_MAX_INFLIGHT_TOKENS",
+        default=4096,
+    )
+    request_timeout_ms: int = setting(
+        TimeoutMs,
+        "Deadline of a request in milliseconds, waiting included.",
+        "RAY_SCHEDULER_REQUEST_TIMEOUT_MS",
+        default=20_000,
+    )
+    dedupe_inflight: bool = setting(
+        Boolean(), "Equal requests in flight share one answer.", "RAY_SCHEDULER_DEDUPE_INFLIGHT", default=True
+    )
+    batch_window_ms: int = setting(
+        Integer(0, 1000),
+        "Short wait that lets related requests meet (less than requestTimeoutMs).",
+        "RAY_SCHEDULER_BATCH_WINDOW_MS",
+        default=10,
+    )
+    affinity_lookahead: int = setting(
+        Integer(1, 512),
+        "How many waiting requests are searched for a hot prefix (at most maxQueue).",
+        "RAY_SCHEDULER_AFFINITY_LOOKAHEAD",
+        default=24,
+    )
+    short_job_max_tokens: int = setting(
+        _OutputTokens,
+        "Requests up to this many completion tokens use the short lane (at most model.maxOutputTokens).",
+        "RAY_SCHEDULER_SHORT_JOB_MAX_TOKENS",
+        default=96,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsyncQueueConfig:
+    """Durable jobs: where they are kept, how they are tried, how results are called back."""
+
+    enabled: bool = setting(Boolean(), "Accept durable jobs.", "RAY_ASYNC_QUEUE_ENABLED", default=False)
+    storage_dir: str = setting(
+        FilePath(), "Directory of the job records.", "RAY_ASYNC_QUEUE_STORAGE_DIR", default=".ray/async-queue"
+    )
+    max_jobs: int = setting(Integer(1, 2000), "Most jobs kept.", "RAY_ASYNC_QUEUE_MAX_JOBS", default=128)
+    min_free_storage_mib: int = setting(
+        Integer(1, 1_048_576),
+        "Free disk space in MiB below which jobs are refused.",
+        "RAY_ASYNC_QUEUE_MIN_FREE_STORAGE_MIB",
+        default=256,
+    )
+    completed_ttl_ms: int = setting(
+        Integer(1, 7 * DAY_MS),
+        "How long a finished job is kept, in milliseconds.",
+        "RAY_ASYNC_QUEUE_COMPLETED_TTL_MS",
+        default=DAY_MS,
+    )
+    poll_interval_ms: int = setting(
+        Integer(1, 60_000),
+        "Pause between looks at the queue, and before a retry, in milliseconds.",
+        "RAY_ASYNC_QUEUE_POLL_INTERVAL_MS",
+        default=1000,
+    )
+    dispatch_concurrency: int = setting(
+        Integer(1, 8), "Jobs run side by side.", "RAY_ASYNC_QUEUE_DISPATCH_CONCURRENCY", default=1
+    )
+    max_attempts: int = setting(Integer(1, 100), "Tries per job.", "RAY_ASYNC_QUEUE_MAX_ATTEMPTS", default=3)
+    callback_timeout_ms: int = setting(
+        Integer(1, 30_000),
+        "Longest callback request in milliseconds.",
+        "RAY_ASYNC_QUEUE_CALLBACK_TIMEOUT_MS",
+        default=5000,
+    )
+    max_callback_attempts: int = setting(
+        Integer(1, 100), "Tries per callback.", "RAY_ASYNC_QUEUE_MAX_CALLBACK_ATTEMPTS", default=5
+    )
+    callback_allow_private_network: bool = setting(
+        Boolean(),
+        "Let callbacks reach private addresses.",
+        "RAY_ASYNC_QUEUE_CALLBACK_ALLOW_PRIVATE_NETWORK",
+        default=False,
+    )
+    callback_allowed_hosts: tuple[str, ...] = setting(
+        TextList(64, 253, check=callback_host_problem, rule="host names, `*.` names or addresses, without port"),
+        "Hosts that callbacks may reach even at private addresses.",
+        "RAY_ASYNC_QUEUE_CALLBACK_ALLOWED_HOSTS",
+        default=(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """The cache of whole answers."""
+
+    enabled: bool = setting(Boolean(), "Keep answers.", "RAY_CACHE_ENABLED", default=True)
+    max_entries: int = setting(Integer(1, 4096), "Most answers kept.", "RAY_CACHE_MAX_ENTRIES", default=256)
+    max_bytes: int = setting(Integer(1, 268_435_456), "Most bytes kept.", "RAY_CACHE_MAX_BYTES", default=2_097_152)
+    ttl_ms: int = setting(
+        Integer(1, DAY_MS), "How long an answer is kept, in milliseconds.", "RAY_CACHE_TTL_MS", default=90_000
+    )
+    key_strategy: CacheKeyStrategy = setting(
+        Choice(CACHE_KEY_STRATEGIES),
+        "What makes two requests equal.",
+        "RAY_CACHE_KEY_STRATEGY",
+        default="input+params",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """Logs and metrics."""
+
+    service_name: str = setting(
+        Text(128), "Name of this service in log lines.", "RAY_TELEMETRY_SERVICE_NAME", default="ray-gateway"
+    )
+    log_level: LogLevel = setting(
+        Choice(LOG_LEVELS), "Least severe level that is logged.", "RAY_LOG_LEVEL", default="info"
+    )
+    include_debug_metrics: bool = setting(
+        Boolean(), "Add the `recent` block to the metrics.", "RAY_TELEMETRY_INCLUDE_DEBUG_METRICS", default=True
+    )
+    slow_request_threshold_ms: int = setting(
+        TimeoutMs,
+        "Requests slower than this are logged as slow.",
+        "RAY_TELEMETRY_SLOW_REQUEST_THRESHOLD_MS",
+        default=1200,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GracefulDegradationConfig:
+    """Under pressure, answers get shorter instead of failing. Each threshold is one sign of pressure."""
+
+    enabled: bool = setting(
+        Boolean(), "Shorten prompts and answers under pressure.", "RAY_GRACEFUL_DEGRADATION_ENABLED", default=True
+    )
+    queue_depth_threshold: int = setting(
+        Integer(1, 512),
+        "Waiting requests (less than scheduler.maxQueue while enabled).",
+        "RAY_DEGRADATION_QUEUE_DEPTH_THRESHOLD",
+        default=16,
+    )
+    max_prompt_chars: int = setting(
+        Integer(1, 65_536), "Prompt characters kept under pressure.", "RAY_DEGRADATION_MAX_PROMPT_CHARS", default=6000
+    )
+    degrade_to_max_tokens: int = setting(
+        _OutputTokens,
+        "Completion tokens allowed under pressure (at most model.maxOutputTokens).",
+        "RAY_DEGRADATION_MAX_TOKENS",
+        default=128,
+    )
+    memory_rss_threshold_mib: int = setting(
+        Integer(1, 65_536),
+        "The gateway's own resident memory in MiB.",
+        "RAY_DEGRADATION_MEMORY_RSS_THRESHOLD_MIB",
+        default=512,
+    )
+    memory_cgroup_pressure_ratio_threshold: float = setting(
+        _PositiveRatio,
+        "Used share of the cgroup's memory limit.",
+        "RAY_DEGRADATION_MEMORY_CGROUP_PRESSURE_RATIO_THRESHOLD",
+        default=0.9,
+    )
+    cpu_throttled_ratio_threshold: float = setting(
+        _PositiveRatio,
+        "Share of CPU periods in which the cgroup was throttled.",
+        "RAY_DEGRADATION_CPU_THROTTLED_RATIO_THRESHOLD",
+        default=0.2,
+    )
+    memory_psi_some_avg10_threshold: float = setting(
+        _Percent,
+        "Memory pressure `some avg10`, in percent.",
+        "RAY_DEGRADATION_MEMORY_PSI_SOME_AVG10_THRESHOLD",
+        default=10,
+    )
+    memory_psi_full_avg10_threshold: float = setting(
+        _Percent,
+        "Memory pressure `full avg10`, in percent.",
+        "RAY_DEGRADATION_MEMORY_PSI_FULL_AVG10_THRESHOLD",
+        default=1,
+    )
+    cpu_psi_some_avg10_threshold: float = setting(
+        _Percent,
+        "CPU pressure `some avg10`, in percent.",
+        "RAY_DEGRADATION_CPU_PSI_SOME_AVG10_THRESHOLD",
+        default=50,
+    )
+    cpu_psi_full_avg10_threshold: float = setting(
+        _Percent,
+        "CPU pressure `full avg10`, in percent.",
+        "RAY_DEGRADATION_CPU_PSI_FULL_AVG10_THRESHOLD",
+        default=5,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCompilerConfig:
+    """Tidying of prompts, and what tells prompt families apart."""
+
+    enabled: bool = setting(Boolean(), "Compile prompts.", "RAY_PROMPT_COMPILER_ENABLED", default=True)
+    collapse_whitespace: bool = setting(
+        Boolean(), "Collapse runs of blanks.", "RAY_PROMPT_COMPILER_COLLAPSE_WHITESPACE", default=True
+    )
+    dedupe_repeated_lines: bool = setting(
+        Boolean(), "Drop long lines that repeat.", "RAY_PROMPT_COMPILER_DEDUPE_REPEATED_LINES", default=True
+    )
+    family_metadata_keys: tuple[str, ...] = setting(
+        TextList(16, 128),
+        "Metadata keys that name a prompt's family, most specific first.",
+        "RAY_PROMPT_COMPILER_FAMILY_METADATA_KEYS",
+        default=("promptFamily", "taskTemplate", "template", "useCase"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveTuningConfig:
+    """Caps on answers that follow measured speed and what each prompt family really needs."""
+
+    enabled: bool = setting(Boolean(), "Adapt the output cap.", "RAY_ADAPTIVE_TUNING_ENABLED", default=True)
+    sample_size: int = setting(Integer(1, 512), "Recent requests looked at.", "RAY_ADAPTIVE_SAMPLE_SIZE", default=32)
+    queue_latency_threshold_ms: int = setting(
+        TimeoutMs,
+        "Waiting time in milliseconds that counts as slow.",
+        "RAY_ADAPTIVE_QUEUE_LATENCY_THRESHOLD_MS",
+        default=350,
+    )
+    min_completion_tokens_per_second: int = setting(
+        Integer(1, 1000),
+        "Speed in tokens per second below which answers are cut.",
+        "RAY_ADAPTIVE_MIN_COMPLETION_TOKENS_PER_SECOND",
+        default=14,
+    )
+    max_output_reduction_ratio: float = setting(
+        _Ratio, "Largest share that may be cut.", "RAY_ADAPTIVE_MAX_OUTPUT_REDUCTION_RATIO", default=0.5
+    )
+    min_output_tokens: int = setting(
+        _OutputTokens,
+        "Completion tokens always left (at most model.maxOutputTokens).",
+        "RAY_ADAPTIVE_MIN_OUTPUT_TOKENS",
+        default=64,
+    )
+    learned_family_cap_enabled: bool = setting(
+        Boolean(), "Learn a cap for each prompt family.", "RAY_ADAPTIVE_LEARNED_FAMILY_CAP_ENABLED", default=True
+    )
+    family_history_size: int = setting(
+        Integer(1, 1024), "Answers remembered per family.", "RAY_ADAPTIVE_FAMILY_HISTORY_SIZE", default=64
+    )
+    learned_cap_min_samples: int = setting(
+        Integer(1, 1024),
+        "Answers needed before the cap acts (at most familyHistorySize).",
+        "RAY_ADAPTIVE_LEARNED_CAP_MIN_SAMPLES",
+        default=8,
+    )
+    draft_percentile: float = setting(
+        _Ratio, "Percentile of answer lengths in the draft lane.", "RAY_ADAPTIVE_DRAFT_PERCENTILE", default=0.95
+    )
+    short_percentile: float = setting(
+        _Ratio, "Percentile of answer lengths in the short lane.", "RAY_ADAPTIVE_SHORT_PERCENTILE", default=0.9
+    )
+    learned_cap_headroom_tokens: int = setting(
+        _OutputTokens,
+        "Tokens added on top of the percentile (at most model.maxOutputTokens).",
+        "RAY_ADAPTIVE_LEARNED_CAP_HEADROOM_TOKENS",
+        default=24,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """API keys of clients. The keys themselves are never in a file: only the variable's name is."""
+
+    enabled: bool = setting(Boolean(), "Ask for an API key.", "RAY_AUTH_ENABLED", default=False)
+    api_key_env: str = setting(
+        Text(
+            128,
+            check=environment_name_problem,
+            rule="an environment variable's name",
+            pattern=ENVIRONMENT_NAME_PATTERN,
+        ),
+        "Name of the variable that holds the keys.",
+        "RAY_AUTH_API_KEY_ENV",
+        default="RAY_API_KEYS",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitConfig:
+    """Requests allowed per client and time window."""
+
+    enabled: bool = setting(Boolean(), "Limit requests.", "RAY_RATE_LIMIT_ENABLED", default=True)
+    window_ms: int = setting(
+        Integer(1, 3_600_000), "Length of the window in milliseconds.", "RAY_RATE_LIMIT_WINDOW_MS", default=60_000
+    )
+    max_requests: int = setting(
+        Integer(1, 10_000), "Requests per client and window.", "RAY_RATE_LIMIT_MAX_REQUESTS", default=120
+    )
+    max_keys: int = setting(Integer(1, 16_384), "Clients remembered at most.", "RAY_RATE_LIMIT_MAX_KEYS", default=4096)
+    key_strategy: RateLimitKeyStrategy = setting(
+        Choice(RATE_LIMIT_KEY_STRATEGIES),
+        "What tells clients apart.",
+        "RAY_RATE_LIMIT_KEY_STRATEGY",
+        default="ip",
+    )
+    trust_proxy_headers: bool = setting(
+        Boolean(),
+        "Believe the client address that a reverse proxy on this machine reports.",
+        "RAY_RATE_LIMIT_TRUST_PROXY_HEADERS",
+        default=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration of one gateway."""
+
+    profile: ProfileName = setting(Choice(PROFILE_NAMES), "The set of defaults this config starts from.", "RAY_PROFILE")
+    server: ServerConfig = setting(Section(ServerConfig), "Where the gateway listens.")
+    model: ModelConfig = setting(Section(ModelConfig), "The model and its backend.")
+    scheduler: SchedulerConfig = setting(Section(SchedulerConfig), "Running and waiting requests.")
+    async_queue: AsyncQueueConfig = setting(Section(AsyncQueueConfig), "Durable jobs.")
+    cache: CacheConfig = setting(Section(CacheConfig), "The response cache.")
+    telemetry: TelemetryConfig = setting(Section(TelemetryConfig), "Logs and metrics.")
+    graceful_degradation: GracefulDegradationConfig = setting(
+        Section(GracefulDegradationConfig), "Shorter answers under pressure."
+    )
+    prompt_compiler: PromptCompilerConfig = setting(Section(PromptCompilerConfig), "Tidying of prompts.")
+    adaptive_tuning: AdaptiveTuningConfig = setting(Section(AdaptiveTuningConfig), "Output caps that adapt.")
+    auth: AuthConfig = setting(Section(AuthConfig), "API keys of clients.")
+    rate_limit: RateLimitConfig = setting(Section(RateLimitConfig), "Requests per client.")
+    tags: Mapping[str, str] = setting(
+        MapOf(Text(4096, blank=True), 64), "Labels; `modelRole` guides task routing, the others are for people."
+    )
+
+
+CONFIG: Section[Config] = Section(Config)

@@ -1,0 +1,23 @@
+"""Readings of the machine. What cannot be read is absent; what a figure means is decided elsewhere."""
+
+from ray.host.cgroup import CgroupCpu, CgroupMemory, CgroupReader, CgroupReading, MemoryEvents
+from ray.host.process import ProcessReading, available_cpus, read_process, read_rss_bytes
+from ray.host.psi import Psi, PsiReader, Stall
+from ray.host.storage import StorageReading, read_storage
+
+__all__ = [
+    "CgroupCpu",
+    "CgroupMemory",
+    "CgroupReader",
+    "CgroupReading",
+    "MemoryEvents",
+    "ProcessReading",
+    "Psi",
+    "PsiReader",
+    "Stall",
+    "StorageReading",
+    "available_cpus",
+    "read_process",
+    "read_rss_bytes",
+    "read_storage",
+]

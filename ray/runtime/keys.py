@@ -1,0 +1,40 @@
+"""What makes two requests the same: the digests behind the response cache and in-flight dedupe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from ray.types import Caller, InferenceRequest
+
+# One encoder for the life of the process: `json.dumps` with options builds a new one on every call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def cache_key(request: InferenceRequest, model_id: str, key_strategy: str) -> str:
+    """SHA-256 (hex) over everything that shapes the answer: model, messages, stop, seed, response format, sampling.
+
+    Metadata is not part of it: a trace id must not make every request unique. With the strategy `input` the sampling
+    (maxTokens, temperature, topP) is left out too.
+    """
+    sampling = None
+    if key_strategy != "input":
+        sampling = (request.max_tokens, request.temperature, request.top_p)
+    parts = (model_id, _conversation(request), request.stop, request.seed, request.wants_json, sampling)
+    return hashlib.sha256(_encode(parts).encode("ascii")).hexdigest()
+
+
+def twin_key(request: InferenceRequest, caller: Caller, shared: str | None) -> str | None:
+    """Under which key an identical request that is in flight would be found, or None if none may be joined.
+
+    An explicit `dedupeKey` joins only requests of the same caller with the same conversation. `shared`: the cache key,
+    where caching applies; requests that may share a cached answer may also share one in the making.
+    """
+    if request.dedupe_key is None:
+        return shared
+    parts = (caller.scope, request.dedupe_key, _conversation(request))
+    return "dedupe:" + hashlib.sha256(_encode(parts).encode("ascii")).hexdigest()
+
+
+def _conversation(request: InferenceRequest) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in request.messages]

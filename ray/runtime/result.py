@@ -1,0 +1,121 @@
+"""From what a provider streamed to an answer that is fit to send: limits, usage, bounded diagnostics, the JSON form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+from ray.errors import RayError, truncated
+from ray.types import (
+    Counts,
+    Finish,
+    InferenceRequest,
+    InferenceResult,
+    ProviderDiagnostics,
+    Timings,
+    Usage,
+    as_json,
+)
+
+MAX_MODEL_ID_CHARS = 512
+MAX_DIAGNOSTIC_CHARS = 512
+MAX_OUTPUT_CHARS = 262_144
+MIN_OUTPUT_LIMIT_CHARS = 8_192
+OUTPUT_CHARS_PER_TOKEN = 64
+CHARS_PER_TOKEN = 4
+
+
+def output_limit(max_tokens: int) -> int:
+    """The most characters an answer of `max_tokens` tokens may have; no sane tokenizer comes near it."""
+    return min(MAX_OUTPUT_CHARS, max(MIN_OUTPUT_LIMIT_CHARS, OUTPUT_CHARS_PER_TOKEN * max_tokens))
+
+
+def output_too_long(actual_chars: int, max_tokens: int) -> RayError:
+    limit = output_limit(max_tokens)
+    return RayError(
+        "provider_result_invalid",
+        f"the backend's answer grew past {limit} characters for {max_tokens} tokens; it was stopped",
+        details={"field": "output", "maxChars": limit, "actualChars": actual_chars, "maxTokens": max_tokens},
+    )
+
+
+def unfinished() -> RayError:
+    return RayError(
+        "provider_result_invalid",
+        "the backend's answer ended without saying why it finished",
+        details={"field": "finish"},
+    )
+
+
+def clean_text(text: str) -> str:
+    """`text` with unpaired surrogates replaced: they cannot be written as UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def estimated_prompt_tokens(request: InferenceRequest) -> int:
+    """Prompt tokens when nobody counted: four characters each, at least one."""
+    return max(1, math.ceil(request.prompt_chars / CHARS_PER_TOKEN))
+
+
+def usage_of(request: InferenceRequest, output: str, finish: Finish, prepared_prompt_tokens: int | None) -> Usage:
+    """Characters of what was sent and answered; tokens as reported, the prepared count in place of a missing prompt."""
+    chars = Counts.of(request.prompt_chars, len(output))
+    reported = finish.tokens
+    if reported is None:
+        if prepared_prompt_tokens is None:
+            return Usage(chars)
+        return Usage(chars, Counts.of(prepared_prompt_tokens, 0))
+    prompt = reported.prompt or prepared_prompt_tokens or 0
+    parts_known = reported.total <= reported.prompt + reported.completion
+    total = prompt + reported.completion if parts_known else reported.total
+    return Usage(chars, Counts(prompt, reported.completion, total))
+
+
+def bounded_diagnostics(diagnostics: ProviderDiagnostics | None) -> ProviderDiagnostics | None:
+    """The provider's diagnostics with texts cut to 512 characters and impossible numbers left out."""
+    if diagnostics is None:
+        return None
+    changes: dict[str, object] = {}
+    for entry in fields(diagnostics):
+        value = getattr(diagnostics, entry.name)
+        if isinstance(value, str) and len(value) > MAX_DIAGNOSTIC_CHARS:
+            changes[entry.name] = truncated(value, MAX_DIAGNOSTIC_CHARS)
+    if diagnostics.timings is not None:
+        finite = _finite(diagnostics.timings)
+        if finite is not diagnostics.timings:
+            changes["timings"] = finite
+    return replace(diagnostics, **changes) if changes else diagnostics  # type: ignore[arg-type]  # names from fields()
+
+
+def _finite(timings: Timings) -> Timings:
+    wrong = {
+        entry.name: None
+        for entry in fields(timings)
+        if (value := getattr(timings, entry.name)) is not None and not (math.isfinite(value) and value >= 0)
+    }
+    return replace(timings, **wrong) if wrong else timings
+
+
+def result_document(result: InferenceResult) -> dict[str, object]:
+    """The response object of http-api section 4.2, ready for JSON. By hand: every cached answer pays for it."""
+    usage: dict[str, object] = {"chars": _counts(result.usage.chars)}
+    if result.usage.tokens is not None:
+        usage["tokens"] = _counts(result.usage.tokens)
+    return {
+        "id": result.id,
+        "model": result.model,
+        "output": result.output,
+        "usage": usage,
+        "cached": result.cached,
+        "deduplicated": result.deduplicated,
+        "queueTimeMs": result.queue_time_ms,
+        "latencyMs": result.latency_ms,
+        "degraded": result.degraded,
+        "finishReason": result.finish_reason,
+        "diagnostics": as_json(result.diagnostics),
+        "createdAt": result.created_at,
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {"prompt": counts.prompt, "completion": counts.completion, "total": counts.total}

@@ -1,0 +1,339 @@
+"""`Runtime`: one model's pipeline, from a normalised request to a reader of its answer.
+
+Every stage takes the value of the one before and returns the next; none reaches back. `generate` decides where the
+answer comes from (the cache, a generation in flight, a new one); `_produce` is the new one's way through the house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from ray.clock import Deadline
+from ray.config import Config
+from ray.errors import RayError, truncated
+from ray.prompts import lane_of
+from ray.providers import CallContext, Preparation, Provider
+from ray.runtime.books import Books
+from ray.runtime.cache import ResponseCache
+from ray.runtime.generation import Answer, Generation, Reader, Source
+from ray.runtime.health import BackendWatch, WarmState
+from ray.runtime.keys import cache_key, twin_key
+from ray.runtime.preparation import PreparationGate
+from ray.runtime.report import (
+    RuntimeHealth,
+    health_document,
+    preparation_is_degraded,
+    queue_is_degraded,
+    service_status,
+)
+from ray.runtime.result import (
+    MAX_MODEL_ID_CHARS,
+    bounded_diagnostics,
+    clean_text,
+    estimated_prompt_tokens,
+    output_limit,
+    output_too_long,
+    unfinished,
+    usage_of,
+)
+from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket, launch_profile, slot_context
+from ray.telemetry import Logger, Metrics
+from ray.types import Caller, Chunk, Finish, Health, InferenceRequest, Lane, as_json
+
+# What the gate, the context check and the scheduler refuse a request with.
+REFUSALS = frozenset({"queue_full", "request_token_budget_exceeded", "request_context_window_exceeded"})
+
+# How long `close` waits for cancelled generations to let go of their backend.
+CLOSE_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `generate` hands to a new generation. `key`: where its answer goes in the cache, or None."""
+
+    request: InferenceRequest
+    lane: Lane
+    key: str | None
+    request_id: str
+    started_at: float
+
+
+class Runtime:
+    """Serves one model through one provider. Everything happens on the event loop it is used from."""
+
+    def __init__(self, config: Config, provider: Provider, logger: Logger, metrics: Metrics) -> None:
+        self._config = config
+        self._provider = provider
+        self._logger = logger
+        self._model_id = truncated(provider.model_id or config.model.id, MAX_MODEL_ID_CHARS)
+        self._books = Books(config, self._model_id, logger, metrics)
+        self._cache: ResponseCache[Answer] = ResponseCache(config.cache)
+        self._gate = PreparationGate(config.scheduler.concurrency, config.scheduler.max_queue)
+        self._scheduler = Scheduler(config)
+        self._watch = BackendWatch(
+            provider,
+            warm_on_boot=config.model.warm_on_boot,
+            model_id=self._model_id,
+            logger=logger,
+            metrics=metrics,
+        )
+        self._twins: dict[str, Generation] = {}  # who may still be joined, by twin key
+        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._born_at = time.monotonic()
+        self._closed = False
+
+    # -- answering
+
+    def new_deadline(self) -> Deadline:
+        """The one clock of a request: `scheduler.requestTimeoutMs` from now, for preparation, queue and generation."""
+        return Deadline.after_ms(self._config.scheduler.request_timeout_ms)
+
+    async def generate(self, request: InferenceRequest, caller: Caller, deadline: Deadline, request_id: str) -> Reader:
+        """A reader of the answer to `request`; `request_id` becomes the id of the result.
+
+        Returns at once. What goes wrong (refusals too) is raised by the reader: `started`, iteration or `result`.
+        Raises `RayError gateway_draining` itself after `close`.
+        """
+        if self._closed:
+            raise RayError("gateway_draining", "the gateway is shutting down; send the request again in a moment")
+        started_at = time.monotonic()
+        lane = lane_of(request, self._config.scheduler.short_job_max_tokens)
+
+        key = self._cache_key(request)
+        answer = self._look_up(key)
+        if answer is not None:
+            return self._reader(Generation.finished(answer, deadline), "cache", deadline, request_id, started_at)
+
+        twin = twin_key(request, caller, key) if self._config.scheduler.dedupe_inflight else None
+        under_way = self._twins.get(twin) if twin is not None else None
+        if under_way is not None:
+            self._books.joined()
+            return self._reader(under_way, "dedupe", deadline, request_id, started_at)
+
+        generation = self._start(Order(request, lane, key, request_id, started_at), deadline, twin)
+        return self._reader(generation, "provider", deadline, request_id, started_at)
+
+    def _cache_key(self, request: InferenceRequest) -> str | None:
+        """None when caching does not apply to this request."""
+        if not (self._config.cache.enabled and request.cache):
+            return None
+        return cache_key(request, self._config.model.id, self._config.cache.key_strategy)
+
+    def _look_up(self, key: str | None) -> Answer | None:
+        if key is None:
+            return None
+        answer = self._cache.get(key)
+        self._books.looked_up(hit=answer is not None)
+        return answer
+
+    def _start(self, order: Order, deadline: Deadline, twin: str | None) -> Generation:
+        # A deadline of its own: extending it for a follower must not extend the leader's.
+        generation = Generation(Deadline(deadline.at))
+        if twin is not None:
+            self._twins[twin] = generation
+
+        def over() -> None:
+            if twin is not None:
+                del self._twins[twin]
+
+        task = generation.start(self._produce(generation, order), over)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return generation
+
+    def _reader(
+        self, generation: Generation, source: Source, deadline: Deadline, request_id: str, started_at: float
+    ) -> Reader:
+        return Reader(
+            generation,
+            request_id=request_id,
+            started_at=started_at,
+            deadline=deadline,
+            timeout_ms=self._config.scheduler.request_timeout_ms,
+            source=source,
+            observer=self._books,
+        )
+
+    # -- one generation, stage by stage
+
+    async def _produce(self, generation: Generation, order: Order) -> Answer:
+        """Prepare, admit, generate, check, store. Runs as the generation's task; cancelling it undoes everything."""
+        context = CallContext(order.request_id, generation.deadline, order.lane)
+        try:
+            async with self._gate:
+                preparation = await self._provider.prepare(order.request, context)
+            ticket = self._ticket(preparation, context)
+            generation.phase = "queue"
+            async with self._scheduler.admit(ticket) as admission:
+                generation.phase = "generate"
+                self._books.admitted(order.lane, admission.queue_time_ms)
+                output, finish = await self._stream(generation, preparation, context, order.started_at)
+        except RayError as error:
+            self._take_note(error)
+            raise
+        answer = self._answer(preparation, output, finish, admission)
+        self._store(order.key, answer)
+        self._books.generated(answer)
+        return answer
+
+    def _ticket(self, preparation: Preparation, context: CallContext) -> Ticket:
+        """What the request will cost, once it is known to fit the context window. Raises
+        `RayError request_context_window_exceeded`."""
+        request = preparation.request
+        prompt_tokens = preparation.prompt_tokens or estimated_prompt_tokens(request)
+        total = prompt_tokens + request.max_tokens
+        window = context_window(preparation, self._config)
+        if total > window:
+            raise RayError(
+                "request_context_window_exceeded",
+                f"{prompt_tokens} prompt tokens and {request.max_tokens} completion tokens do not fit the model's "
+                f"context window of {window}; shorten the prompt or lower maxTokens",
+                details={
+                    "promptTokens": prompt_tokens,
+                    "maxTokens": request.max_tokens,
+                    "totalTokens": total,
+                    "contextWindow": window,
+                },
+            )
+        return Ticket(total, context.lane, context.deadline)
+
+    async def _stream(
+        self, generation: Generation, preparation: Preparation, context: CallContext, started_at: float
+    ) -> tuple[str, Finish]:
+        """Pass the provider's chunks on to the readers; returns the whole text and the finish."""
+        limit = output_limit(preparation.request.max_tokens)
+        texts: list[str] = []
+        length = 0
+        finish: Finish | None = None
+        chunks = self._provider.stream(preparation, context)
+        try:
+            async for chunk in chunks:
+                text = clean_text(chunk.text)
+                if text:
+                    if not texts:
+                        self._books.first_token(started_at)
+                    texts.append(text)
+                    length += len(text)
+                    if length > limit:
+                        raise output_too_long(length, preparation.request.max_tokens)
+                generation.publish(chunk if text is chunk.text else Chunk(text, chunk.finish))
+                finish = chunk.finish or finish
+        finally:
+            # Leaving early (a limit, a cancellation) must close the stream now, not when it is garbage collected.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+        if finish is None:
+            raise unfinished()
+        return "".join(texts), finish
+
+    def _answer(self, preparation: Preparation, output: str, finish: Finish, admission: Admission) -> Answer:
+        return Answer(
+            model=self._model_id,
+            output=output,
+            usage=usage_of(preparation.request, output, finish, preparation.prompt_tokens),
+            finish_reason=finish.reason,
+            diagnostics=bounded_diagnostics(finish.diagnostics or preparation.diagnostics),
+            queue_time_ms=int(admission.queue_time_ms),
+        )
+
+    def _store(self, key: str | None, answer: Answer) -> None:
+        """Keep the answer for the next one who asks. A degraded answer is not what they would ask for."""
+        if key is not None and not answer.degraded:
+            self._cache.put(key, answer, answer_size(key, answer))
+
+    def _take_note(self, error: RayError) -> None:
+        """A refusal is counted; a failed call is news about the backend, which no older health answer may hide."""
+        if error.code in REFUSALS:
+            self._books.refused(error)
+        elif error.code == "provider_request_failed":
+            self._watch.suspect()
+        elif error.code.startswith("provider_"):
+            self._watch.forget()
+
+    # -- warm state, health, figures
+
+    @property
+    def model_id(self) -> str:
+        """What answers report as `model`: the provider's name for it, at most 512 characters."""
+        return self._model_id
+
+    @property
+    def warm_state(self) -> WarmState:
+        return self._watch.warm_state
+
+    async def warm(self) -> None:
+        """Prime the backend; concurrent callers share one attempt. Raises `RayError` when it failed."""
+        await self._watch.warm()
+
+    def needs_warming(self, health: Health) -> bool:
+        """Should `warm` be called now, given the latest `provider_health`? See `BackendWatch.needs_warming`."""
+        return self._watch.needs_warming(health)
+
+    async def provider_health(self) -> Health:
+        """The backend's health, at most a second old, warm state included. Never raises."""
+        return await self._watch.health()
+
+    async def health(self) -> RuntimeHealth:
+        """The whole runtime's health: backend, queue, preparation, cache."""
+        provider = await self.provider_health()
+        queue = self._scheduler.snapshot()
+        gate = self._gate.snapshot()
+        queue_degraded = queue_is_degraded(queue, self._config)
+        preparation_degraded = preparation_is_degraded(gate)
+        return RuntimeHealth(
+            status=service_status(provider, under_pressure=queue_degraded or preparation_degraded),
+            uptime_ms=int((time.monotonic() - self._born_at) * 1000),
+            model_id=self._model_id,
+            provider=provider,
+            queue=queue,
+            queue_degraded=queue_degraded,
+            preparation=gate,
+            preparation_degraded=preparation_degraded,
+            cache=self._cache.stats(),
+        )
+
+    async def health_document(self) -> dict[str, object]:
+        """The runtime's part of the `/health` body."""
+        return health_document(await self.health(), self._config)
+
+    def queue_snapshot(self) -> SchedulerSnapshot:
+        return self._scheduler.snapshot()
+
+    def refresh_gauges(self) -> None:
+        """Bring the level gauges up to date; call before metrics are read."""
+        self._books.set_gauges(
+            self._scheduler.snapshot(), self._gate.snapshot(), self._cache.stats(), self._config.cache
+        )
+
+    async def close(self) -> None:
+        """Refuse new requests, stop what is under way (its readers get `request_aborted`), close the provider."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
+        await self._watch.close()
+        await self._provider.close()
+
+
+def context_window(preparation: Preparation, config: Config) -> int:
+    """Tokens that prompt and answer may fill together: the backend's word, else the launch profile's, else the
+    operational figures', else the model's."""
+    if preparation.context_window is not None and preparation.context_window > 0:
+        return preparation.context_window
+    launch = launch_profile(config)
+    if launch is not None:
+        return slot_context(launch)
+    if config.model.operational is not None:
+        return config.model.operational.preferred_ctx_size
+    return config.model.context_window
+
+
+def answer_size(key: str, answer: Answer) -> int:
+    """What an answer costs the cache, in bytes: UTF-8 of key, model and text, compact JSON of usage and diagnostics."""
+    documents = json.dumps([as_json(answer.usage), as_json(answer.diagnostics)], separators=(",", ":"))
+    return sum(len(text.encode("utf-8")) for text in (key, answer.model, answer.output, documents))

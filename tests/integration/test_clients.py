@@ -1,0 +1,80 @@
+"""The clients under `examples/clients/` work as they stand, against a running gateway."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from examples.clients.python_client import RayRefused, infer, infer_patiently, stream
+from tests.integration.backend import ROOT, GatewayProcess, free_port
+from tests.integration.conftest import StartGateway
+
+KEY = "a-key-for-the-tests"
+CONFIG = {"profile": "tiny", "auth": {"enabled": True}}
+
+
+@pytest.fixture
+def gateway(start_gateway: StartGateway) -> GatewayProcess:
+    return start_gateway(CONFIG, {"RAY_API_KEYS": KEY})
+
+
+def url(gateway: GatewayProcess) -> str:
+    return f"http://127.0.0.1:{gateway.port}"
+
+
+def test_given_a_key_when_asking_then_the_pieces_of_the_stream_are_the_whole_answer(gateway: GatewayProcess) -> None:
+    request = {"input": "Name three colours.", "maxTokens": 32}
+
+    pieces = list(stream(url(gateway), request, KEY))
+    whole = infer(url(gateway), request, KEY)
+
+    assert len(pieces) > 1
+    assert "".join(pieces) == whole["output"]
+
+
+def test_given_no_key_when_asking_then_the_refusal_names_the_code_and_is_not_retried(gateway: GatewayProcess) -> None:
+    with pytest.raises(RayRefused) as refusal:
+        infer_patiently(url(gateway), {"input": "Name three colours."})
+
+    assert (refusal.value.status, refusal.value.code, refusal.value.retry_after) == (401, "unauthorized", None)
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_given_the_python_client_as_a_program_when_run_then_it_prints_an_answer_or_the_refusal(
+    gateway: GatewayProcess, key: str | None
+) -> None:
+    environ = {"RAY_URL": url(gateway), **({"RAY_API_KEY": key} if key else {})}
+    program = [sys.executable, str(ROOT / "examples" / "clients" / "python_client.py"), "Name three colours."]
+
+    ended = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == (0 if key else 1), ended.stderr
+    assert ('"output"' in ended.stdout) == (key is not None)
+    assert ("unauthorized" in ended.stderr) == (key is None)
+
+
+def test_given_nobody_listens_when_the_python_client_runs_then_it_says_so_without_a_traceback() -> None:
+    environ = {"RAY_URL": f"http://127.0.0.1:{free_port()}"}
+    program = [sys.executable, str(ROOT / "examples" / "clients" / "python_client.py")]
+
+    ended = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert "refused" in ended.stderr.lower()
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+def test_given_the_curl_script_when_run_then_every_kind_of_answer_comes(gateway: GatewayProcess) -> None:
+    environ = {"RAY_URL": url(gateway), "RAY_API_KEY": KEY, "PATH": os.environ["PATH"]}
+    script = ["sh", str(ROOT / "examples" / "clients" / "curl.sh")]
+
+    ended = subprocess.run(script, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    for piece in ('"providerStatus"', '"output"', "event: token", "event: result", "HTTP/1.1 400", "invalid_request"):
+        assert piece in ended.stdout

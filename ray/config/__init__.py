@@ -12,20 +12,18 @@ from ray.config.keys import resolve_api_keys
 from ray.config.load import LoadedConfig, config_from_mapping, load_config
 from ray.config.schema import (
     PROFILE_NAMES,
-    AdaptiveTuningConfig,
     AsyncQueueConfig,
     AuthConfig,
     CacheConfig,
     Config,
-    GracefulDegradationConfig,
     ModelConfig,
     OperationalConfig,
-    PromptCompilerConfig,
     RateLimitConfig,
     SchedulerConfig,
     ServerConfig,
     TelemetryConfig,
 )
+from ray.config.tuning import AdaptiveTuningConfig, GracefulDegradationConfig, PromptCompilerConfig
 from ray.config.view import config_document, sanitised_config
 
 __all__ = [

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from ray.config.containers import ListOf, MapOf, TextList
 from ray.config.hosts import base_url_problem
-from ray.config.kinds import Boolean, Choice, FilePath, Integer, Kind, ListOf, MapOf, Place, Text, TextList, found
+from ray.config.kinds import LARGEST_INTEGER, TIMEOUT_MS, Boolean, Choice, Integer, Kind, Place, found
 from ray.config.names import (
     ENVIRONMENT_NAME_PATTERN,
     environment_name_problem,
@@ -19,6 +20,7 @@ from ray.config.names import (
     header_value_problem,
 )
 from ray.config.sections import OneOf, Section, UnknownKeyError, collection, optional, setting, settings_of
+from ray.config.texts import FilePath, Text
 
 ResponseFormatName = Literal["text", "json_object"]
 LaunchPreset = Literal[
@@ -35,8 +37,6 @@ MOCK: Literal["mock"] = "mock"
 OPENAI_COMPATIBLE: Literal["openai-compatible"] = "openai-compatible"
 LLAMA_CPP: Literal["llama.cpp"] = "llama.cpp"
 HTTP_KINDS: tuple[Literal["openai-compatible", "llama.cpp"], ...] = (OPENAI_COMPATIBLE, LLAMA_CPP)
-MAX_SAFE_INTEGER = 2**53 - 1
-TimeoutMs = Integer(1, 120_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class ScalarKind:
             raise place.error(f"must be a string, number or boolean, not {found(value)}")
         if isinstance(value, float) and value - value != 0:
             raise place.error("must be a finite number")
-        if isinstance(value, int) and abs(value) > MAX_SAFE_INTEGER:
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise place.error("must be a number within ±(2^53 - 1)")
         if isinstance(value, str) and len(value) > self.max_chars:
             raise place.error(f"must be at most {self.max_chars} characters, not {len(value)}")
@@ -106,7 +106,7 @@ class WarmupRequest:
     input: str | None = optional(Text(8192), "Prompt text; needed when there is no templateId.")
     system: str | None = optional(Text(8192), "System text.")
     max_tokens: int | None = optional(Integer(1, 2048), "Completion tokens (at most model.maxOutputTokens).")
-    seed: int | None = optional(Integer(-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER), "Sampling seed.")
+    seed: int | None = optional(Integer(-LARGEST_INTEGER, LARGEST_INTEGER), "Sampling seed.")
     stop: tuple[str, ...] = collection(TextList(16, 256, min_items=1), "Strings at which the answer ends.", empty=())
     response_format: ResponseFormatName | None = optional(ResponseFormatKind(), "Shape of the answer.")
     template_id: str | None = optional(Text(128), "Prompt template to use instead of `input`.")
@@ -182,7 +182,7 @@ class MockAdapter:
     """No backend: answers are made up, for smoke tests and development."""
 
     kind: Literal["mock"] = setting(Choice((MOCK,)), "The kind of backend.", default=MOCK)
-    latency_ms: int = setting(TimeoutMs, "How long an answer takes.")
+    latency_ms: int = setting(TIMEOUT_MS, "How long an answer takes.")
     seed: str = setting(Text(512, blank=True), "Makes answers repeatable.", default="ray")
 
 
@@ -198,7 +198,7 @@ class _HttpAdapter:
         "RAY_LLAMA_CPP_BASE_URL",
     )
     model_ref: str = setting(Text(256), "The model's name at the backend.", "RAY_MODEL_REF", "RAY_LLAMA_CPP_MODEL_REF")
-    timeout_ms: int = setting(TimeoutMs, "Longest backend call in milliseconds.", "RAY_MODEL_TIMEOUT_MS")
+    timeout_ms: int = setting(TIMEOUT_MS, "Longest backend call in milliseconds.", "RAY_MODEL_TIMEOUT_MS")
     api_key_env: str | None = optional(
         Text(
             128, check=environment_name_problem, rule="an environment variable's name", pattern=ENVIRONMENT_NAME_PATTERN
@@ -241,10 +241,10 @@ class LlamaCppAdapter(_HttpAdapter):
         Integer(0, 1_000_000_000), "Pin every request to this slot.", "RAY_LLAMA_CPP_SLOT_ID"
     )
     slot_state_ttl_ms: int = setting(
-        TimeoutMs, "How long a slot snapshot is reused.", "RAY_LLAMA_CPP_SLOT_STATE_TTL_MS", default=250
+        TIMEOUT_MS, "How long a slot snapshot is reused.", "RAY_LLAMA_CPP_SLOT_STATE_TTL_MS", default=250
     )
     slot_snapshot_timeout_ms: int = setting(
-        TimeoutMs,
+        TIMEOUT_MS,
         "Longest wait for a slot snapshot (at most timeoutMs).",
         "RAY_LLAMA_CPP_SLOT_SNAPSHOT_TIMEOUT_MS",
         default=250,

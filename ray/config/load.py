@@ -16,12 +16,13 @@ from types import MappingProxyType
 
 from ray.config.adapters import HTTP_KEYS, HTTP_KINDS
 from ray.config.environment import PROFILE_VARIABLE, Environment, overlay_environment
-from ray.config.kinds import Place, SettingError, found, path_problem
+from ray.config.kinds import Place, SettingError, found
 from ray.config.merge import checked_copy, merged
 from ray.config.profiles import profile_document
 from ray.config.rules import first_problem
 from ray.config.schema import CONFIG, DEFAULT_PROFILE, PROFILE_NAMES, Config
 from ray.config.sections import UnknownKeyError
+from ray.config.texts import path_problem
 from ray.errors import RayError
 
 MAX_FILE_BYTES = 262_144

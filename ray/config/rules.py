@@ -1,7 +1,8 @@
 """Rules between settings. Each is a small function from a `Config` to the problems it sees.
 
 Single values (type, range, form) are checked where they are declared; here stands what one value demands of another.
-The first problem is the one reported, so the order of `RULES` is the order of importance.
+The first problem is the one reported, so the order of `RULES` is the order of importance. The docstrings are what
+operators read in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -43,11 +44,13 @@ def _less_than(key: str, value: float, other: str, limit: float) -> Problems:
 
 
 def output_fits_context(config: Config) -> Problems:
+    """`model.maxOutputTokens` is at most `model.contextWindow`."""
     model = config.model
     yield from _at_most(_MAX_OUTPUT, model.max_output_tokens, "model.contextWindow", model.context_window)
 
 
 def batch_window_ends_before_timeout(config: Config) -> Problems:
+    """`scheduler.batchWindowMs` is less than `scheduler.requestTimeoutMs`."""
     scheduler = config.scheduler
     yield from _less_than(
         "scheduler.batchWindowMs",
@@ -58,6 +61,7 @@ def batch_window_ends_before_timeout(config: Config) -> Problems:
 
 
 def lookahead_fits_queue(config: Config) -> Problems:
+    """`scheduler.affinityLookahead` is at most `scheduler.maxQueue`."""
     scheduler = config.scheduler
     yield from _at_most(
         "scheduler.affinityLookahead", scheduler.affinity_lookahead, "scheduler.maxQueue", scheduler.max_queue
@@ -65,12 +69,13 @@ def lookahead_fits_queue(config: Config) -> Problems:
 
 
 def short_lane_fits_output(config: Config) -> Problems:
+    """`scheduler.shortJobMaxTokens` is at most `model.maxOutputTokens`."""
     limit = config.model.max_output_tokens
     yield from _at_most("scheduler.shortJobMaxTokens", config.scheduler.short_job_max_tokens, _MAX_OUTPUT, limit)
 
 
 def one_request_fits_budgets(config: Config) -> Problems:
-    """A request with the default output cap and one prompt token must be admissible at all."""
+    """`scheduler.maxInflightTokens` and `maxQueuedTokens` exceed `model.maxOutputTokens`: one request must fit."""
     minimum = config.model.max_output_tokens + 1
     budgets = {
         "scheduler.maxInflightTokens": config.scheduler.max_inflight_tokens,
@@ -83,12 +88,14 @@ def one_request_fits_budgets(config: Config) -> Problems:
 
 
 def degraded_output_fits(config: Config) -> Problems:
+    """`gracefulDegradation.degradeToMaxTokens` is at most `model.maxOutputTokens`."""
     limit = config.model.max_output_tokens
     key = "gracefulDegradation.degradeToMaxTokens"
     yield from _at_most(key, config.graceful_degradation.degrade_to_max_tokens, _MAX_OUTPUT, limit)
 
 
 def degradation_starts_before_queue_is_full(config: Config) -> Problems:
+    """`gracefulDegradation.queueDepthThreshold` is less than `scheduler.maxQueue` while degradation is enabled."""
     if config.graceful_degradation.enabled:
         key = "gracefulDegradation.queueDepthThreshold"
         depth = config.graceful_degradation.queue_depth_threshold
@@ -96,6 +103,8 @@ def degradation_starts_before_queue_is_full(config: Config) -> Problems:
 
 
 def adaptive_tuning_is_consistent(config: Config) -> Problems:
+    """`adaptiveTuning.learnedCapMinSamples` is at most `familyHistorySize`; `minOutputTokens` and
+    `learnedCapHeadroomTokens` are at most `model.maxOutputTokens`, also while tuning is off."""
     tuning, limit = config.adaptive_tuning, config.model.max_output_tokens
     yield from _at_most(
         "adaptiveTuning.learnedCapMinSamples",
@@ -109,6 +118,7 @@ def adaptive_tuning_is_consistent(config: Config) -> Problems:
 
 
 def preferred_context_fits(config: Config) -> Problems:
+    """`model.operational.preferredCtxSize` is at most `model.contextWindow`."""
     model = config.model
     if model.operational is not None:
         key, preferred = "model.operational.preferredCtxSize", model.operational.preferred_ctx_size
@@ -116,6 +126,7 @@ def preferred_context_fits(config: Config) -> Problems:
 
 
 def backend_is_not_the_gateway(config: Config) -> Problems:
+    """`model.adapter.baseUrl` does not lead back to the gateway: every request would call itself."""
     url = _backend_url(config)
     if url is not None and points_at_gateway(url, config.server.host, config.server.port):
         problem = "must not point at the gateway itself: every request would call itself"
@@ -123,6 +134,7 @@ def backend_is_not_the_gateway(config: Config) -> Problems:
 
 
 def slot_probe_fits_timeout(config: Config) -> Problems:
+    """`slotSnapshotTimeoutMs` is at most the adapter's `timeoutMs`."""
     adapter = config.model.adapter
     if isinstance(adapter, LlamaCppAdapter):
         key = f"{_ADAPTER}.slotSnapshotTimeoutMs"
@@ -130,7 +142,7 @@ def slot_probe_fits_timeout(config: Config) -> Problems:
 
 
 def warmups_are_answerable(config: Config) -> Problems:
-    """A warm-up has either a template or an input, and asks for no more than the model may give."""
+    """A warm-up request has either `templateId` or `input`, and `maxTokens` of at most `model.maxOutputTokens`."""
     if isinstance(config.model.adapter, MockAdapter):
         return
     for index, warmup in enumerate(config.model.adapter.warmup_requests):
@@ -147,6 +159,7 @@ def warmups_are_answerable(config: Config) -> Problems:
 
 
 def launch_host_stays_local(config: Config) -> Problems:
+    """`launchProfile.host` is a loopback address, so that the backend stays behind the gateway."""
     launch = _launch(config)
     if launch is not None and not is_loopback(launch.host):
         problem = "must be a loopback address such as 127.0.0.1, so that the backend stays behind the gateway"
@@ -154,6 +167,7 @@ def launch_host_stays_local(config: Config) -> Problems:
 
 
 def launch_port_is_free(config: Config) -> Problems:
+    """`launchProfile.port` differs from `server.port` where both would listen on the same address."""
     launch = _launch(config)
     if launch is None or launch.port != config.server.port:
         return
@@ -163,6 +177,7 @@ def launch_port_is_free(config: Config) -> Problems:
 
 
 def base_url_reaches_launched_server(config: Config) -> Problems:
+    """With a launchProfile, `baseUrl` is plain http, has its host and port, and no path."""
     launch, url = _launch(config), _backend_url(config)
     if launch is None or url is None:
         return
@@ -188,6 +203,7 @@ def _mismatch(url: BaseUrl, launch: LaunchProfile) -> str | None:
 
 
 def launch_context_fits_model(config: Config) -> Problems:
+    """`launchProfile.ctxSize` is at most `model.contextWindow`."""
     launch = _launch(config)
     if launch is not None:
         window = config.model.context_window
@@ -195,7 +211,10 @@ def launch_context_fits_model(config: Config) -> Problems:
 
 
 def inflight_fits_launch_capacity(config: Config) -> Problems:
-    """llama-server's context is shared by its slots; the product is kept as the limit that existing files obey."""
+    """`scheduler.maxInflightTokens` is at most `launchProfile.ctxSize` times `parallel`.
+
+    llama-server's slots share one context; the product is kept as the limit that existing files obey.
+    """
     launch = _launch(config)
     if launch is None:
         return
@@ -210,6 +229,7 @@ def inflight_fits_launch_capacity(config: Config) -> Problems:
 
 
 def physical_batch_fits_logical(config: Config) -> Problems:
+    """`launchProfile.ubatchSize` is at most `batchSize`."""
     launch = _launch(config)
     if launch is not None:
         yield from _at_most(f"{_LAUNCH}.ubatchSize", launch.ubatch_size, f"{_LAUNCH}.batchSize", launch.batch_size)

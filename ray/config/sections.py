@@ -135,10 +135,7 @@ class Section(Generic[T_co]):
     def json_schema(self) -> dict[str, object]:
         properties: dict[str, object] = {}
         for entry in self.settings:
-            schema = entry.kind.json_schema() | {"description": entry.meaning}
-            if isinstance(entry.default, bool | int | float | str):
-                schema["default"] = entry.default
-            properties[entry.key] = schema
+            properties[entry.key] = entry.kind.json_schema() | {"description": entry.meaning}
         return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

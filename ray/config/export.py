@@ -60,9 +60,8 @@ def _annotate(schema: object, section: Section[object], path: tuple[str, ...], k
 
 def _notes(entry: Setting, path: tuple[str, ...], kind: str) -> Document:
     variables = [PROFILE_VARIABLE] if path == ("profile",) else list(variables_of(entry, kind))
-    notes: Document = {
-        "description": f"{entry.meaning} Variable: {', '.join(variables)}." if variables else entry.meaning
-    }
+    source = f" Variable: {', '.join(variables)}." if variables else ""
+    notes: Document = {"description": entry.meaning + source}
     values = [value_at(reference_config(name), path) for name in PROFILE_NAMES]
     if path[:2] != ("model", "adapter") and values[0] is not None and values.count(values[0]) == len(values):
         notes["default"] = values[0]

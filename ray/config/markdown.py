@@ -12,7 +12,7 @@ from ray.config.adapters import ADAPTER, LLAMA_CPP, LaunchProfile, WarmupRequest
 from ray.config.environment import PROFILE_VARIABLE, variables_of
 from ray.config.profiles import profile_document
 from ray.config.rules import RULES
-from ray.config.schema import CONFIG, PROFILE_NAMES
+from ray.config.schema import CONFIG, DEFAULT_PROFILE, PROFILE_NAMES
 from ray.config.sections import OneOf, Section, Setting
 
 Values = list[object]
@@ -30,8 +30,8 @@ A config file is a small JSON object that names a *profile* and says what is dif
 ```
 
 `python -m ray --config FILE` starts the gateway with it. `--check` loads it, says what would run and exits.
-`--print-config` shows the effective config. [`ray.schema.json`](ray.schema.json) gives editors the same keys and ranges.
-Complete examples are in [`examples/config`](../examples/config).
+`--print-config` shows the effective config. [`ray.schema.json`](ray.schema.json) gives editors the same keys and
+ranges. Complete examples are in [`examples/config`](../examples/config).
 
 ## Where a value comes from
 
@@ -83,7 +83,7 @@ The message names the dotted key, what was expected, and the variable if the val
 | not JSON, not UTF-8, byte-order mark, `NaN` or `Infinity`, absurd nesting | `config_parse_error` naming the path |
 | unknown key, at any depth | `config_validation_error` with the dotted key and the nearest known one |
 | the keys `__proto__`, `constructor`, `prototype`, at any depth | `config_validation_error` with the dotted key |
-| wrong type: no coercion in files, so `"false"` is not a boolean and `true` is not a number | `config_validation_error` |
+| wrong type: files are not coerced, so `"false"` is not a boolean and `true` no number | `config_validation_error` |
 | out of range, or at odds with another key | `config_validation_error` with both keys |
 
 A key that is repeated in one object counts once, with its last value. `3000.0` is the whole number 3000.
@@ -156,11 +156,14 @@ def _table(title: str, intro: str, entries: list[Setting], path: tuple[str, ...]
     for entry in entries:
         values = _values(entry, (*path, entry.key))
         present = [value for value in values if value is not _ABSENT]
-        if present and any(value != present[0] for value in present):
+        default = _shown(present[0]) if present else _declared(entry)
+        if not path and entry.key == "profile":
+            default = _shown(DEFAULT_PROFILE)
+        elif any(value != present[0] for value in present):
             differing.append((entry.key, values))
             default = "by profile"
-        else:
-            default = _shown(present[0]) if present else _declared(entry)
+        if _ABSENT in values and present and entry.default is not None:
+            default += f", otherwise {_declared(entry)}"  # for a file that names another kind than its profile
         optional = " *(optional)*" if entry.optional else ""
         allowed = entry.kind.allowed().replace("|", "\\|")
         yield f"| `{entry.key}`{optional} | {entry.meaning} | {allowed} | {default} | {_variables(entry, path)} |"

@@ -35,7 +35,7 @@ from examples.local_backend import (
 )
 from ray.config import LlamaCppAdapter, load_config
 from ray.errors import RayError
-from ray.providers.llama_cpp import launch_command
+from ray.providers import launch_command
 
 USUAL_PORT = 3000
 READY_SECONDS = 120.0
@@ -125,10 +125,9 @@ def config_document(binary: Path, model: Path, gateway_port: int, backend_port: 
         "ctxSize": POOL_TOKENS,
         "parallel": SLOTS,
         "threads": threads,
-        "threadsHttp": SLOTS + 4,
         "cacheRamMiB": 256,
         "contextShift": False,
-        "extraArgs": ["--no-ui", "--offline"],
+        "extraArgs": ["--offline"],
     }
     return {
         "profile": "sub1b",

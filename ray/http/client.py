@@ -21,6 +21,7 @@ from ray.http.exchange import (
     Ask,
     ClientConnectionError,
     ClientError,
+    ClientRequestError,
     ClientResponseTooLarge,
     ClientTimeout,
     Exchange,
@@ -32,6 +33,7 @@ from ray.http.exchange import (
 __all__ = [
     "ClientConnectionError",
     "ClientError",
+    "ClientRequestError",
     "ClientResponse",
     "ClientResponseTooLarge",
     "ClientStream",
@@ -123,7 +125,9 @@ class HttpClient:
 
     def __init__(self, base_url: str, *, threads: int, name: str) -> None:
         """`base_url`: absolute http or https URL; its path is a prefix of every request. Raises ValueError."""
-        self._connector = Connector(_target(base_url))
+        target = _target(base_url)
+        self.base_path = target.path
+        self._connector = Connector(target)
         self._workers = _Workers(self._connector, threads, name)
 
     async def request(
@@ -278,9 +282,9 @@ def _wire_headers(headers: Sequence[tuple[str, str]], body: bytes | None) -> lis
         wire.append((b"content-length", b"%d" % len(body)))
     for name, value in headers:
         if any(mark in value for mark in "\r\n\0"):
-            raise ValueError(f"the value of header {name!r} holds a line break or NUL")
+            raise ClientRequestError(f"the value of header {name!r} holds a line break or NUL")
         try:
             wire.append((name.encode("ascii"), value.encode("latin-1")))
         except UnicodeEncodeError:
-            raise ValueError(f"header {name!r} holds characters that HTTP cannot carry") from None
+            raise ClientRequestError(f"header {name!r} holds characters that HTTP cannot carry") from None
     return wire

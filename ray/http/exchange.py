@@ -31,6 +31,10 @@ class ClientError(Exception):
     """An exchange that did not bring an answer."""
 
 
+class ClientRequestError(ClientError):
+    """A request that HTTP cannot carry as asked. Nothing was sent; the text names the part, never its value."""
+
+
 class ClientTimeout(ClientError):
     """The deadline passed before the answer was complete."""
 

@@ -1,0 +1,60 @@
+"""The provider without a backend: a fixed text, for smoke tests, demos and measuring the gateway itself.
+
+The text is the same for the same request and config. Sampling, `max_tokens`, `stop` and JSON mode change nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ray.clock import iso_now
+from ray.config import Config, MockAdapter
+from ray.providers.base import CallContext, Preparation
+from ray.types import Chunk, Finish, Health, InferenceRequest
+
+MAX_SYSTEM_CHARS = 72
+MAX_INPUT_CHARS = 320
+PIECES = 8
+
+
+class MockProvider:
+    """Answers after `latency_ms`, piece by piece."""
+
+    kind = "mock"
+
+    def __init__(self, config: Config, adapter: MockAdapter) -> None:
+        self.model_id = config.model.id[:512]
+        self._latency_s = adapter.latency_ms / 1000
+        self._signature = f"[ray:mock model={config.model.id} profile={config.profile} seed={adapter.seed}]"
+
+    async def warm(self) -> None:
+        """There is nothing to warm."""
+
+    async def health(self) -> Health:
+        return Health("ready", checked_at=iso_now(), latency_ms=0.0)
+
+    async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
+        """The request as it is; nobody counts tokens."""
+        return Preparation(request)
+
+    async def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
+        """The text in up to `PIECES` chunks of equal length, spread evenly over the latency. Raises nothing."""
+        text = self._text(preparation.request)
+        size = -(-len(text) // PIECES)
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        for piece in pieces:
+            await asyncio.sleep(self._latency_s / len(pieces))
+            yield Chunk(piece)
+        yield Chunk(finish=Finish("stop"))
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+    def _text(self, request: InferenceRequest) -> str:
+        system = request.system
+        lines = [self._signature]
+        if system:
+            lines.append(f"system={system[:MAX_SYSTEM_CHARS]}")
+        lines.append(request.messages[-1].content[:MAX_INPUT_CHARS])
+        return "\n".join(lines)

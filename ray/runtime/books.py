@@ -54,6 +54,8 @@ class Books:
         """One reader has its error."""
         self._metrics.increment("requests.errors", code=error.code)
         self._metrics.note("lastErrorAt", iso_now())
+        if error.code == "request_timeout" and reader.generation.phase != "generate":
+            self.refused(error)  # it was never let in
         if error.expected:
             self._logger.warn(
                 "inference rejected",
@@ -80,7 +82,7 @@ class Books:
         self._metrics.increment("scheduler.deduplicated")
 
     def refused(self, error: RayError) -> None:
-        """The gate or the scheduler would not take a request."""
+        """A request did not get as far as the model: refused, or out of time while it waited."""
         self._metrics.increment("scheduler.rejections", code=error.code)
 
     def admitted(self, lane: Lane, queue_time_ms: float) -> None:
@@ -92,9 +94,13 @@ class Books:
     def generated(self, answer: Answer) -> None:
         """A generation is complete: what the backend said about it, once, whoever reads it."""
         self._metrics.set("queue.last_delay_ms", answer.queue_time_ms)
+        prompt_tokens = 0
+        if answer.usage.tokens is not None:
+            prompt_tokens = answer.usage.tokens.prompt
+            self._metrics.increment("provider.prompt_tokens", prompt_tokens)
+            self._metrics.increment("provider.completion_tokens", answer.usage.tokens.completion)
         if answer.diagnostics is None:
             return
-        prompt_tokens = answer.usage.tokens.prompt if answer.usage.tokens is not None else 0
         self._prompt_cache(answer.diagnostics, prompt_tokens)
         timings = answer.diagnostics.timings
         if timings is not None and timings.completion_tokens_per_second is not None:
@@ -110,6 +116,7 @@ class Books:
         if cached is None:
             return
         self._metrics.increment("provider.prompt_cache.hits" if cached > 0 else "provider.prompt_cache.misses")
+        self._metrics.increment("provider.prompt_cached_tokens", cached)
         self._metrics.set("provider.prompt_cache.tokens_cached", cached)
         self._metrics.note("lastPromptCacheTokens", cached)
         if prompt_tokens > 0:

@@ -259,6 +259,9 @@ class Reader:
             result = self._result_of(answer)
             self._outcome = result
             self._observer.answered(self, result)
+        elif self.deadline.expired():
+            # The backend call ends at the same moment and may report first; to this reader, its time ran out.
+            self._time_is_up()
         elif self.generation.error is not None:
             self._outcome = self.generation.error
             self._observer.failed(self, self.generation.error)

@@ -28,7 +28,9 @@ MAX_METADATA_KEY_CHARS = 128
 MAX_METADATA_VALUE_CHARS = 1_024
 MAX_TEMPLATE_ID_CHARS = 128
 MAX_SAFE_INTEGER = 2**53 - 1
-MAX_ECHOED_CHARS = 64
+
+# Refusals are logged: of a text in the wrong place only so much is repeated, the note of what was cut included.
+MAX_ECHOED_CHARS = 32
 
 _ABSENT = object()
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -76,7 +78,7 @@ def _messages(text: str | None, system: str | None, template_id: str | None) -> 
     if template_id:
         if text is not None or system is not None:
             _refuse("templateId cannot be combined with input or system: send one or the other", field="templateId")
-        _refuse(f"unknown template {truncated(template_id, MAX_ECHOED_CHARS)!r}", field="templateId")
+        _refuse(f"unknown template {template_id!r}", field="templateId")
     user = text.strip() if text is not None else ""
     if not user:
         _refuse("input is required and must not be blank", field="input")

@@ -13,12 +13,15 @@ from ray.types import Health, ServiceStatus, as_json
 # A few waiters at the gate are ordinary; half a full gate is pressure.
 GATE_PRESSURE_SHARE = 0.5
 
+BYTES_PER_MIB = 1_048_576
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeHealth:
     """How one model's runtime is at one moment. `provider`: the backend's health, warm state included.
 
     `queue_degraded` and `preparation_degraded` are load pressure: they make the status `degraded`, never `unavailable`.
+    `rss_bytes`: resident memory of this process, 0 when the kernel does not tell.
     """
 
     status: ServiceStatus
@@ -30,6 +33,7 @@ class RuntimeHealth:
     preparation: GateSnapshot
     preparation_degraded: bool
     cache: CacheStats
+    rss_bytes: int
 
 
 def queue_is_degraded(queue: SchedulerSnapshot, config: Config) -> bool:
@@ -67,6 +71,7 @@ def health_document(health: RuntimeHealth, config: Config) -> dict[str, object]:
             "queue": _queue(health, config.graceful_degradation.queue_depth_threshold),
             "preparation": _preparation(health),
             "cache": _cache(health.cache, config),
+            "memory": _memory(health.rss_bytes, config.graceful_degradation.memory_rss_threshold_mib),
         },
     }
 
@@ -122,6 +127,15 @@ def _cache(stats: CacheStats, config: Config) -> dict[str, object]:
         "droppedOversizedEntries": stats.dropped_oversized_entries,
         # Every answer can be measured here; the key stays for those who read it.
         "droppedUnmeasurableEntries": 0,
+    }
+
+
+def _memory(rss_bytes: int, threshold_mib: int) -> dict[str, object]:
+    rss_mib = round(rss_bytes / BYTES_PER_MIB, 2)
+    return {
+        "processRssMiB": rss_mib,
+        "memoryRssThresholdMiB": threshold_mib,
+        "processRssPressureRatio": _ratio(rss_mib, threshold_mib),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import TypeVar
 
 from ray.errors import RayError, truncated
 from ray.types import (
@@ -23,6 +24,9 @@ MAX_OUTPUT_CHARS = 262_144
 MIN_OUTPUT_LIMIT_CHARS = 8_192
 OUTPUT_CHARS_PER_TOKEN = 64
 CHARS_PER_TOKEN = 4
+MAX_REPORTED_NUMBER = 1e9
+
+Reported = TypeVar("Reported", ProviderDiagnostics, Timings)
 
 
 def output_limit(max_tokens: int) -> int:
@@ -58,13 +62,22 @@ def estimated_prompt_tokens(request: InferenceRequest) -> int:
 
 
 def usage_of(request: InferenceRequest, output: str, finish: Finish, prepared_prompt_tokens: int | None) -> Usage:
-    """Characters of what was sent and answered; tokens as reported, the prepared count in place of a missing prompt."""
+    """Characters of what was sent and answered; tokens as reported, the prepared count in place of a missing prompt.
+
+    Raises `RayError provider_result_invalid` for token counts that cannot be.
+    """
     chars = Counts.of(request.prompt_chars, len(output))
     reported = finish.tokens
     if reported is None:
         if prepared_prompt_tokens is None:
             return Usage(chars)
         return Usage(chars, Counts.of(prepared_prompt_tokens, 0))
+    if not all(0 <= count <= MAX_REPORTED_NUMBER for count in (reported.prompt, reported.completion, reported.total)):
+        raise RayError(
+            "provider_result_invalid",
+            "the backend reported impossible token counts",
+            details={"field": "usage.tokens"},
+        )
     prompt = reported.prompt or prepared_prompt_tokens or 0
     parts_known = reported.total <= reported.prompt + reported.completion
     total = prompt + reported.completion if parts_known else reported.total
@@ -75,25 +88,24 @@ def bounded_diagnostics(diagnostics: ProviderDiagnostics | None) -> ProviderDiag
     """The provider's diagnostics with texts cut to 512 characters and impossible numbers left out."""
     if diagnostics is None:
         return None
+    return _bounded(diagnostics if diagnostics.timings is None else _with_timings(diagnostics, diagnostics.timings))
+
+
+def _with_timings(diagnostics: ProviderDiagnostics, timings: Timings) -> ProviderDiagnostics:
+    bounded = _bounded(timings)
+    return diagnostics if bounded is timings else replace(diagnostics, timings=bounded)
+
+
+def _bounded(value: Reported) -> Reported:
+    """The same object unless something in it has to change: these are built for every answer."""
     changes: dict[str, object] = {}
-    for entry in fields(diagnostics):
-        value = getattr(diagnostics, entry.name)
-        if isinstance(value, str) and len(value) > MAX_DIAGNOSTIC_CHARS:
-            changes[entry.name] = truncated(value, MAX_DIAGNOSTIC_CHARS)
-    if diagnostics.timings is not None:
-        finite = _finite(diagnostics.timings)
-        if finite is not diagnostics.timings:
-            changes["timings"] = finite
-    return replace(diagnostics, **changes) if changes else diagnostics  # type: ignore[arg-type]  # names from fields()
-
-
-def _finite(timings: Timings) -> Timings:
-    wrong = {
-        entry.name: None
-        for entry in fields(timings)
-        if (value := getattr(timings, entry.name)) is not None and not (math.isfinite(value) and value >= 0)
-    }
-    return replace(timings, **wrong) if wrong else timings
+    for entry in fields(value):
+        item = getattr(value, entry.name)
+        if isinstance(item, str) and len(item) > MAX_DIAGNOSTIC_CHARS:
+            changes[entry.name] = truncated(item, MAX_DIAGNOSTIC_CHARS)
+        elif isinstance(item, int | float) and not 0 <= item <= MAX_REPORTED_NUMBER:
+            changes[entry.name] = None
+    return replace(value, **changes) if changes else value  # type: ignore[arg-type]  # the names are its fields'
 
 
 def result_document(result: InferenceResult) -> dict[str, object]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ray.clock import Deadline
 from ray.config import Config
 from ray.errors import RayError, truncated
+from ray.host import read_rss_bytes
 from ray.prompts import lane_of
 from ray.providers import CallContext, Preparation, Provider
 from ray.runtime.books import Books
@@ -294,6 +295,7 @@ class Runtime:
             preparation=gate,
             preparation_degraded=preparation_degraded,
             cache=self._cache.stats(),
+            rss_bytes=read_rss_bytes(),
         )
 
     async def health_document(self) -> dict[str, object]:

@@ -1,0 +1,170 @@
+"""The command line: `python -m ray --config FILE` runs the gateway; `--check` and `--print-config` only look.
+
+Exit status: 0 fine, 1 a failure or something an operator must repair, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from ray.config import Config, LoadedConfig, load_config, sanitised_config
+from ray.errors import RayError
+from ray.version import VERSION
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command; the exit status. Without arguments: the process's own."""
+    environ = os.environ if environ is None else environ
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+        if options.json and not options.check:
+            parser.error("--json goes with --check")
+    except SystemExit as leaving:  # --help and --version end with 0, wrong usage with 2
+        return leaving.code if isinstance(leaving.code, int) else 2
+    if options.check:
+        return _check(options.config, environ, as_json=options.json)
+    if options.print_config:
+        return _print_config(options.config, environ)
+    return _serve(options.config, environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ray",
+        description="A lean AI gateway for one cheap box, in front of a local llama-server.",
+        epilog="Without --config the profile named by RAY_PROFILE is used. RAY_* variables override the file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="configuration file (JSON)")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--check", action="store_true", help="load the configuration, say what would run, and exit")
+    action.add_argument("--print-config", action="store_true", help="print the effective configuration as JSON")
+    action.add_argument("--version", action="version", version=f"ray {VERSION}")
+    parser.add_argument("--json", action="store_true", help="with --check: print JSON instead of a table")
+    return parser
+
+
+def _serve(path: str | None, environ: Mapping[str, str]) -> int:
+    # Only a gateway that runs pays for loading one.
+    from ray.gateway import report_boot_failure, serve
+
+    try:
+        return serve(load_config(path, environ, os.getcwd()), environ)
+    except Exception as error:  # noqa: BLE001 - whatever stopped the boot, the operator gets one line that names it
+        report_boot_failure(error, sys.stderr)
+        return 1
+
+
+def _print_config(path: str | None, environ: Mapping[str, str]) -> int:
+    try:
+        loaded = load_config(path, environ, os.getcwd())
+    except RayError as error:
+        print(f"ray: {error.message}", file=sys.stderr)
+        return 1
+    print(json.dumps(sanitised_config(loaded.config), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _check(path: str | None, environ: Mapping[str, str], *, as_json: bool) -> int:
+    try:
+        plan = what_would_run(load_config(path, environ, os.getcwd()), environ)
+    except RayError as error:
+        if as_json:
+            print(json.dumps({"ok": False, **error.envelope()}))
+        else:
+            print(f"ray: {error.message}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps({"ok": True, **plan}, ensure_ascii=False))
+    else:
+        print(_table(plan), end="")
+    return 0
+
+
+def what_would_run(loaded: LoadedConfig, environ: Mapping[str, str]) -> dict[str, object]:
+    """What `--check` says: everything an operator may want to compare with what they meant.
+
+    Goes as far as a boot goes without touching the network: keys are resolved and the provider is made. Raises
+    RayError `config_validation_error`.
+    """
+    # Only this command needs them, and a gateway that boots loads them anyway.
+    from ray.config import resolve_api_keys
+    from ray.providers import create_provider, launch_command
+
+    config = loaded.config
+    keys = resolve_api_keys(config, environ)
+    create_provider(config, environ)
+    plan: dict[str, object] = {
+        "config": loaded.path or "defaults",
+        "profile": config.profile,
+        "model": {
+            "id": config.model.id,
+            "contextWindow": config.model.context_window,
+            "maxOutputTokens": config.model.max_output_tokens,
+            "warmOnBoot": config.model.warm_on_boot,
+        },
+        "adapter": _adapter(config),
+        "listen": {"host": config.server.host, "port": config.server.port},
+        "auth": {"enabled": config.auth.enabled, "keys": len(keys), "apiKeyEnv": config.auth.api_key_env},
+        "rateLimit": _rate_limit(config),
+        "limits": {
+            "requestBodyLimitBytes": config.server.request_body_limit_bytes,
+            "concurrency": config.scheduler.concurrency,
+            "maxQueue": config.scheduler.max_queue,
+            "maxQueuedTokens": config.scheduler.max_queued_tokens,
+            "maxInflightTokens": config.scheduler.max_inflight_tokens,
+            "requestTimeoutMs": config.scheduler.request_timeout_ms,
+        },
+    }
+    adapter = config.model.adapter
+    if adapter.kind == "llama.cpp" and adapter.launch_profile is not None:
+        plan["backendCommand"] = launch_command(adapter.launch_profile)
+    return plan
+
+
+def _adapter(config: Config) -> dict[str, object]:
+    adapter = config.model.adapter
+    if adapter.kind == "mock":
+        return {"kind": adapter.kind, "latencyMs": adapter.latency_ms}
+    return {
+        "kind": adapter.kind,
+        "baseUrl": adapter.base_url,
+        "modelRef": adapter.model_ref,
+        "timeoutMs": adapter.timeout_ms,
+    }
+
+
+def _rate_limit(config: Config) -> dict[str, object]:
+    limit = config.rate_limit
+    return {
+        "enabled": limit.enabled,
+        "maxRequests": limit.max_requests,
+        "windowMs": limit.window_ms,
+        "keyStrategy": limit.key_strategy,
+        "trustProxyHeaders": limit.trust_proxy_headers,
+    }
+
+
+def _table(plan: Mapping[str, object]) -> str:
+    """The plan as aligned lines: one per subject, what is switched off as just `off`."""
+    rows = [(subject, _readable(value)) for subject, value in plan.items()]
+    width = max(len(subject) for subject, _ in rows)
+    return "".join(f"{subject:<{width}}  {text}\n" for subject, text in rows)
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        import shlex  # only a readable --check of a launched backend needs it
+
+        return shlex.join(value)
+    if not isinstance(value, Mapping):
+        return str(value)
+    if value.get("enabled") is False:
+        return "off"
+    return ", ".join(f"{key} {_readable(item)}" for key, item in value.items())

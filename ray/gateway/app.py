@@ -1,0 +1,171 @@
+"""The gateway put together: configuration to runtimes, server and guards, and every request's way through them.
+
+    request → refuse while draining → route (404, 405) → auth (401) → rate limit (429) → the route's own answer
+
+Whatever goes wrong on the way comes out as one answer with the error envelope and as at most one log line.
+Source: http-api specification, sections 2, 7, 8 and 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from ray.clock import new_id
+from ray.config import Config, resolve_api_keys
+from ray.errors import RayError
+from ray.gateway.auth import Authenticator
+from ray.gateway.client_address import client_address
+from ray.gateway.exchange import Exchange
+from ray.gateway.gauges import set_gauges
+from ray.gateway.rate_limit import RateLimiter
+from ray.gateway.responses import REQUEST_ID_HEADER, error_response
+from ray.gateway.routes import LIVEZ, Route, WrongMethod, find_route
+from ray.gateway.services import Services
+from ray.gateway.traffic import Traffic
+from ray.gateway.warm_up import WarmUp
+from ray.http import Limits, Request, Response, Server
+from ray.providers import Provider, create_provider
+from ray.runtime import Runtime
+from ray.telemetry import Logger, Metrics
+
+DEFAULT_DRAIN_MS = 30_000
+
+
+class Gateway:
+    """One gateway process's worth of state. Used from one event loop.
+
+    Raises RayError `config_validation_error` when the API keys or the provider's settings are not usable.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        environ: Mapping[str, str],
+        logger: Logger,
+        metrics: Metrics,
+        provider: Provider | None = None,
+    ) -> None:
+        """`provider`: instead of the one the config names, for embedders and tests."""
+        self.config = config
+        self.logger = logger
+        self.metrics = metrics
+        self.draining = False
+        self._authenticator = Authenticator(config.auth.enabled, resolve_api_keys(config, environ))
+        runtime = Runtime(config, provider or create_provider(config, environ), logger, metrics)
+        limits = Limits()
+        self._traffic = Traffic(logger, metrics)
+        self._server = Server(
+            self._handle,
+            limits=limits,
+            on_error=self._refuse_malformed,
+            on_complete=self._traffic.completed,
+            on_stream_error=self._traffic.broke_off,
+        )
+        self.services = Services(
+            config=config,
+            metrics=metrics,
+            runtimes={config.model.id: runtime},
+            default_model=config.model.id,
+            limiter=RateLimiter(config.rate_limit) if config.rate_limit.enabled else None,
+            http_limits=limits,
+            connections=self._server.counts,
+            warm_up=WarmUp(runtime, logger),
+        )
+        self._trust_proxy_headers = config.rate_limit.trust_proxy_headers
+        metrics.add_collector(partial(set_gauges, self.services))
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; useful when it was chosen by the system."""
+        return self._server.port
+
+    async def start(self, port: int | None = None) -> None:
+        """Listen, then begin to warm the backend in the background.
+
+        `port`: instead of the configured one; 0 lets the system choose. Raises RayError `listen_failed`.
+        """
+        host, chosen = self.config.server.host, self.config.server.port if port is None else port
+        try:
+            await self._server.start(host, chosen)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise RayError(
+                "listen_failed",
+                f"Cannot listen on {host}:{chosen} ({reason}): stop what uses that address, "
+                "or change server.host and server.port (RAY_HOST, RAY_PORT).",
+            ) from error
+        self.services.warm_up.start()
+
+    async def stop(self, timeout_ms: int = DEFAULT_DRAIN_MS, signal: str | None = None) -> None:
+        """Refuse new work, let running answers finish for up to `timeout_ms`, then close what is left.
+
+        Cancelling this coroutine (a second signal) leaves the rest to `abandon`.
+        """
+        self.draining = True
+        await self.services.warm_up.stop()
+        self._server.begin_drain()
+        if not await self._server.drain(timeout_ms / 1000):
+            self.logger.warn(
+                "gateway shutdown timeout reached; closing active connections",
+                event="shutdown_forced",
+                signal=signal,
+                timeoutMs=timeout_ms,
+            )
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close everything at once. May be called again."""
+        self.draining = True
+        await self.services.warm_up.stop()
+        await self._server.close()
+        for runtime in self.services.runtimes.values():
+            await runtime.close()
+
+    async def _handle(self, request: Request) -> Response:
+        exchange = self._traffic.begin(request)
+        try:
+            return await self._answer(exchange)
+        except WrongMethod as error:
+            exchange.route = error.route
+            exchange.headers.append(("allow", error.allowed))
+            return self._refuse(exchange, error)
+        except Exception as error:  # noqa: BLE001 - the one place where every failure, foreseen or not, becomes an answer
+            return self._refuse(exchange, error)
+
+    async def _answer(self, exchange: Exchange) -> Response:
+        request = exchange.request
+        route = find_route(request.method, request.path)
+        exchange.route = route.name
+        if self.draining and route is not LIVEZ:
+            raise RayError("gateway_draining", "This gateway is shutting down: retry on a new connection.")
+        if route.protected:
+            self._admit(route, exchange)
+        return await route.answer(self.services, exchange)
+
+    def _admit(self, route: Route, exchange: Exchange) -> None:
+        """Who asks, and may they? Raises RayError `unauthorized` or `rate_limited`."""
+        headers = exchange.request.headers
+        address = client_address(
+            exchange.request.peer,
+            headers.get_all("x-forwarded-for"),
+            trust_proxy_headers=self._trust_proxy_headers,
+        )
+        exchange.caller = self._authenticator.identify(headers.get_all("authorization"), address)
+        limiter = self.services.limiter
+        if route.limited and limiter is not None:
+            decision = limiter.take(exchange.caller)
+            exchange.headers += decision.headers()
+            if not decision.allowed:
+                raise decision.refusal()
+
+    def _refuse(self, exchange: Exchange, error: Exception | None) -> Response:
+        return error_response(self._traffic.failed(exchange, error), exchange.headers)
+
+    def _refuse_malformed(self, error: Exception | None, request: Request | None) -> Response:
+        """The answer to what never reached a route: broken framing, a refused target, an unknown expectation."""
+        if request is None:
+            shown = self._traffic.failed(None, error)
+            return error_response(shown, [(REQUEST_ID_HEADER, new_id("req"))])
+        return self._refuse(self._traffic.begin(request), error)

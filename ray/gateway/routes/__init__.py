@@ -1,0 +1,59 @@
+"""The routes, and how a request finds its own: exact paths in a table, one pattern for a job's id."""
+
+from __future__ import annotations
+
+from ray.errors import RayError
+from ray.gateway.routes.infer import INFER
+from ray.gateway.routes.jobs import JOB_STATUS, JOB_SUBMIT
+from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
+from ray.gateway.routes.route import Route
+
+__all__ = ["LIVEZ", "Route", "find_route"]
+
+_JOB_PREFIX = "/v1/jobs/"
+
+
+def _methods(*routes: Route) -> dict[str, Route]:
+    """The routes of one path by method; HEAD is answered wherever GET is (RFC 9110, section 9.3.2)."""
+    by_method = {route.method: route for route in routes}
+    if "GET" in by_method:
+        by_method["HEAD"] = by_method["GET"]
+    return by_method
+
+
+_JOB_METHODS = _methods(JOB_STATUS)
+_PATHS: dict[str, dict[str, Route]] = {
+    "/": _methods(BANNER),
+    "/livez": _methods(LIVEZ),
+    "/readyz": _methods(READYZ),
+    "/health": _methods(HEALTH),
+    "/metrics": _methods(METRICS),
+    "/v1/config": _methods(CONFIG),
+    "/v1/infer": _methods(INFER),
+    "/v1/jobs": _methods(JOB_SUBMIT),
+}
+
+
+class WrongMethod(RayError):
+    """A known path with a method it does not have. `route`: the path's name; `allowed`: the `Allow` header's value."""
+
+    def __init__(self, route: str, allowed: str) -> None:
+        super().__init__("method_not_allowed", f"{route} allows {allowed}.")
+        self.route = route
+        self.allowed = allowed
+
+
+def find_route(method: str, path: str) -> Route:
+    """The route of a request. Raises RayError `not_found`, or `WrongMethod` for a known path.
+
+    Paths are compared as they are: no percent-decoding, and a trailing slash makes another path.
+    """
+    methods = _PATHS.get(path)
+    if methods is None:
+        if not path.startswith(_JOB_PREFIX) or len(path) == len(_JOB_PREFIX) or "/" in path[len(_JOB_PREFIX) :]:
+            raise RayError("not_found", "There is no such route.")
+        methods = _JOB_METHODS
+    route = methods.get(method)
+    if route is None:
+        raise WrongMethod(next(iter(methods.values())).name, ", ".join(sorted(methods)))
+    return route

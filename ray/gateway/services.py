@@ -1,0 +1,36 @@
+"""What the routes work with: the one value that `app.py` puts together and hands to every route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ray.config import Config
+from ray.gateway.rate_limit import RateLimiter
+from ray.gateway.warm_up import WarmUp
+from ray.http import ConnectionCounts, Limits
+from ray.runtime import Runtime
+from ray.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The wired gateway as its routes see it.
+
+    `runtimes`: by model id; `default_model` names the one that serves requests which name none.
+    `limiter`: None when rate limiting is off. `connections`: the HTTP server's counts at this moment.
+    """
+
+    config: Config
+    metrics: Metrics
+    runtimes: Mapping[str, Runtime]
+    default_model: str
+    limiter: RateLimiter | None
+    http_limits: Limits
+    connections: Callable[[], ConnectionCounts]
+    warm_up: WarmUp
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of the default model."""
+        return self.runtimes[self.default_model]

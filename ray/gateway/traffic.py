@@ -1,0 +1,139 @@
+"""What the gateway says about its requests: one line per failure, the access line at debug level, and the counters.
+
+Never logged: header values, bodies, query strings, keys, client addresses. Whatever the runtime has reported is not
+reported again, and what a scanner can cause at will (unknown paths, wrong methods) is counted but not logged.
+Source: http-api specification, section 15.
+"""
+
+from __future__ import annotations
+
+from ray.clock import iso_now
+from ray.errors import CODES, RayError
+from ray.gateway.exchange import Exchange
+from ray.http import HttpError, Request
+from ray.telemetry import Counter, Histogram, Logger, Metrics, error_fields
+
+UNLOGGED_CODES = frozenset({"not_found", "method_not_allowed", "job_not_found", "async_queue_disabled"})
+UNKNOWN_ROUTE = "other"
+PARSER = "[parser]"
+INVALID_TARGET = "[invalid-url]"
+MAX_LOGGED_PATH_CHARS = 256
+MAX_LOGGED_METHOD_CHARS = 32
+MAX_REMEMBERED_CELLS = 512
+
+
+def as_ray_error(error: Exception | None) -> RayError:
+    """Any failure as what the client gets to see: HTTP refusals under their own code, the unforeseen as
+    `gateway_error` with its name and message."""
+    if isinstance(error, RayError):
+        return error
+    if isinstance(error, HttpError):
+        code = error.code if error.code in CODES else "invalid_http_request"
+        return RayError(code, error.message, details=error.details, status=error.status)
+    details = None if error is None else {"name": type(error).__name__, "message": str(error)}
+    return RayError("gateway_error", "The gateway failed unexpectedly; its log says more.", details=details)
+
+
+class Traffic:
+    """Logs and counts what passes. Keeps nothing of a request beyond shortcuts to the metrics' cells."""
+
+    def __init__(self, logger: Logger, metrics: Metrics) -> None:
+        self._logger = logger
+        self._metrics = metrics
+        self._cells: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def begin(self, request: Request) -> Exchange:
+        """A request has arrived. What is known of it travels with it from here on."""
+        exchange = request.context
+        if not isinstance(exchange, Exchange):
+            exchange = request.context = Exchange(request)
+        return exchange
+
+    def failed(self, exchange: Exchange | None, error: Exception | None) -> RayError:
+        """A request was refused or broke: count it, log it once, and return what its client gets to see.
+
+        `exchange`: None when the request could not even be parsed.
+        """
+        shown = as_ray_error(error)
+        if exchange is not None and exchange.reported and isinstance(error, RayError):
+            return shown
+        self._count(shown.code)
+        if shown.code not in UNLOGGED_CODES:
+            self._log(exchange, shown, error)
+        return shown
+
+    def broke_off(self, error: Exception, request: Request) -> None:
+        """A streaming answer failed after its head was sent, so that the client can no longer be told."""
+        self.failed(self.begin(request), error)
+
+    def completed(self, request: Request, status: int, bytes_sent: int, seconds: float) -> None:
+        """A response is out. `bytes_sent`: head and body; `seconds`: since the request's head was complete."""
+        exchange = self.begin(request)
+        route = exchange.route or UNKNOWN_ROUTE
+        key = (route, request.method, status)
+        cells = self._cells.get(key) or self._remember(key)
+        cells[0].increment()
+        cells[1].observe(seconds)
+        if self._logger.enabled("debug"):
+            self._logger.debug(
+                "request completed",
+                event="request_completed",
+                request_id=exchange.request_id,
+                method=request.method[:MAX_LOGGED_METHOD_CHARS],
+                path=route,
+                status=status,
+                bytes=bytes_sent,
+                durationMs=round(seconds * 1000, 3),
+            )
+
+    def _remember(self, key: tuple[str, str, int]) -> tuple[Counter, Histogram]:
+        route, method, status = key
+        cells = (
+            self._metrics.counter("http.requests", route=route, method=method, status=str(status)),
+            self._metrics.histogram("http.duration", route=route),
+        )
+        # Clients choose their method freely; the metrics fold unknown ones into `other`, and so must this table.
+        if len(self._cells) < MAX_REMEMBERED_CELLS:
+            self._cells[key] = cells
+        return cells
+
+    def _count(self, code: str) -> None:
+        if code == "unauthorized":
+            self._metrics.increment("requests.auth_rejected")
+            self._metrics.note("lastAuthRejectAt", iso_now())
+        elif code == "rate_limited":
+            self._metrics.increment("requests.rate_limited")
+            self._metrics.note("lastRateLimitAt", iso_now())
+        else:
+            self._metrics.increment("requests.rejected", code=code)
+
+    def _log(self, exchange: Exchange | None, shown: RayError, error: Exception | None) -> None:
+        request_id = None if exchange is None else exchange.request_id
+        method = PARSER if exchange is None else exchange.request.method[:MAX_LOGGED_METHOD_CHARS]
+        path = PARSER if exchange is None else shown_path(exchange.request.path)
+        described = error_fields(shown if error is None else error, stack=not shown.expected)
+        described |= {"code": shown.code, "status": shown.status}
+        described.pop("details", None)  # may quote what the caller sent
+        if shown.expected:
+            self._logger.warn(
+                "request rejected",
+                event="request_rejected",
+                request_id=request_id,
+                method=method,
+                path=path,
+                error=described,
+            )
+        else:
+            self._logger.error(
+                "request failed",
+                event="request_failed",
+                request_id=request_id,
+                method=method,
+                path=path,
+                error=described,
+            )
+
+
+def shown_path(path: str) -> str:
+    """A path for a log line: without its query, cut, or a marker when the target was refused."""
+    return path[:MAX_LOGGED_PATH_CHARS] if path else INVALID_TARGET

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ray.host.files import MAX_EXACT_INTEGER, parse_count, parse_counts, read_text
 
@@ -24,8 +24,7 @@ V1_MEMORY_ROOT = "/sys/fs/cgroup/memory"
 V1_CPU_ROOT = "/sys/fs/cgroup/cpu"
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryEvents:
+class MemoryEvents(NamedTuple):
     """Counters of `memory.events`, or how much they grew. None: not known."""
 
     high: int | None = None
@@ -48,8 +47,7 @@ class MemoryEvents:
         return any((self.high, self.max, self.oom, self.oom_kill))
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupMemory:
+class CgroupMemory(NamedTuple):
     """Bytes. A limit that is None is unlimited or not known. `recent_events`: growth since the previous reading, None
     on the first reading, after a failed one, and when the previous one is more than 60 s old."""
 
@@ -75,8 +73,7 @@ class CgroupMemory:
         return round(self.swap_current / self.swap_limit, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupCpu:
+class CgroupCpu(NamedTuple):
     """Microseconds and quota periods, cumulative. `throttled_ratio`: share of the periods since the previous reading
     in which the group was throttled; None when no period passed, and where `recent_events` would be None."""
 
@@ -98,8 +95,7 @@ class CgroupCpu:
         return round(self.quota_usec / self.period_usec, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupReading:
+class CgroupReading(NamedTuple):
     """Both halves, either of which may be absent."""
 
     memory: CgroupMemory | None = None
@@ -136,7 +132,7 @@ class CgroupReader:
 def _with_recent_events(memory: CgroupMemory | None, previous: CgroupMemory | None) -> CgroupMemory | None:
     if memory is None or previous is None:
         return memory
-    return replace(memory, recent_events=memory.events.since(previous.events))
+    return memory._replace(recent_events=memory.events.since(previous.events))
 
 
 def _with_throttled_ratio(cpu: CgroupCpu | None, previous: CgroupCpu | None) -> CgroupCpu | None:
@@ -147,7 +143,7 @@ def _with_throttled_ratio(cpu: CgroupCpu | None, previous: CgroupCpu | None) -> 
     throttled = _growth(cpu.throttled_periods, previous.throttled_periods)
     if not periods or throttled is None:
         return cpu
-    return replace(cpu, throttled_ratio=round(min(1.0, throttled / periods), 4))
+    return cpu._replace(throttled_ratio=round(min(1.0, throttled / periods), 4))
 
 
 def _growth(current: int | None, earlier: int | None) -> int | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import resource
 import time
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from ray.host.files import parse_count, read_text
 
@@ -18,8 +18,7 @@ _START_TIME_FIELD = 22
 _FIRST_FIELD_AFTER_NAME = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReading:
+class ProcessReading(NamedTuple):
     """One look at the process. None: the system does not tell. `started_at`: Unix seconds."""
 
     rss_bytes: int

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ray.host.files import parse_count, read_text
 
@@ -17,8 +16,7 @@ CACHE_SECONDS = 0.25
 Resource = Literal["memory", "cpu"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stall:
+class Stall(NamedTuple):
     """Percent of the last 10, 60 and 300 seconds (0 to 100, 2 decimals), and microseconds since boot."""
 
     avg10: float | None = None
@@ -27,8 +25,7 @@ class Stall:
     total_usec: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Psi:
+class Psi(NamedTuple):
     """`some`: at least one task was stalled; `full`: all of them were. None: the kernel does not tell."""
 
     some: Stall | None = None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class StorageReading:
+class StorageReading(NamedTuple):
     """Bytes and inodes. `available_bytes`: what an unprivileged process may still write, which is less than what is
     free by the share reserved for root. `available_inodes`: None on file systems that have no fixed number."""
 

@@ -18,6 +18,7 @@ from ray.config.names import (
     extra_argument_problem,
     header_name_problem,
     header_value_problem,
+    host_problem,
 )
 from ray.config.sections import OneOf, Section, UnknownKeyError, collection, optional, setting, settings_of
 from ray.config.texts import FilePath, Text
@@ -122,7 +123,9 @@ class LaunchProfile:
     preset: LaunchPreset = setting(Choice(LAUNCH_PRESETS), "Sizing preset this launch profile belongs to.")
     binary_path: str = setting(FilePath(program=True), "The llama-server program.", "RAY_LLAMA_CPP_BINARY_PATH")
     model_path: str = setting(FilePath(), "The GGUF file.", "RAY_MODEL_PATH", "RAY_LLAMA_CPP_MODEL_PATH")
-    host: str = setting(Text(253, one_line=True), "Loopback address llama-server listens on.", "RAY_LLAMA_CPP_HOST")
+    host: str = setting(
+        Text(253, one_line=True, check=host_problem), "Loopback address llama-server listens on.", "RAY_LLAMA_CPP_HOST"
+    )
     port: int = setting(Integer(1, 65_535), "Port llama-server listens on.", "RAY_LLAMA_CPP_PORT")
     alias: str | None = optional(
         Text(256, blank=True, one_line=True), "Model name that llama-server reports.", "RAY_LLAMA_CPP_ALIAS"
@@ -216,6 +219,7 @@ class _HttpAdapter:
         ),
         "Further headers for every backend call; their values never leave the process.",
         empty=MappingProxyType({}),
+        secret=True,
     )
     warmup_requests: tuple[WarmupRequest, ...] = collection(
         ListOf(Section(WarmupRequest), 8), "Requests sent before the gateway is ready.", empty=()

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ray.config.adapters import LLAMA_CPP
+from ray.config.adapters import HTTP_KINDS, LLAMA_CPP
 from ray.config.hosts import origin
 from ray.config.kinds import SettingError
+from ray.config.merge import LONE_SURROGATE
 from ray.config.schema import CONFIG, OperationalConfig
 from ray.config.sections import OneOf, Section, Setting
 
@@ -102,6 +103,9 @@ def _sections_below(entry: Setting, value: object) -> Iterator[tuple[Section[obj
 
 
 def _parsed(entry: Setting, text: str, source: str, place: str) -> object:
+    # A byte that is not UTF-8 arrives as a lone surrogate (PEP 383), which no log line or answer could carry.
+    if not text.isprintable() and LONE_SURROGATE.search(text):
+        raise SettingError(source, f"must be valid UTF-8 (it sets {place})")
     try:
         return entry.kind.parse(text)
     except ValueError as error:
@@ -119,9 +123,9 @@ def _follow_model_id(overlay: Overlay) -> None:
     """`RAY_MODEL_ID` also names the model at the backend, unless these names are set themselves."""
     name = overlay.environment.get("RAY_MODEL_ID")
     adapter = _child(overlay.document, "model", "adapter")
-    if name is None or adapter is None:
+    if name is None or adapter is None or adapter.get("kind") not in HTTP_KINDS:
         return
-    if "modelRef" in adapter and "model.adapter.modelRef" not in overlay.sources:
+    if "model.adapter.modelRef" not in overlay.sources:
         overlay.put(adapter, "model.adapter", "modelRef", name, "RAY_MODEL_ID")
     launch = _child(adapter, "launchProfile")
     if launch is not None and "model.adapter.launchProfile.alias" not in overlay.sources:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from ray.config.adapters import HTTP_KEYS, HTTP_KINDS
 from ray.config.environment import PROFILE_VARIABLE, Environment, overlay_environment
-from ray.config.kinds import Place, SettingError, found
+from ray.config.kinds import Choice, Place, SettingError, found
 from ray.config.merge import checked_copy, merged
 from ray.config.profiles import profile_document
 from ray.config.rules import first_problem
@@ -76,16 +76,15 @@ def _over_profile(given: Document, environ: Mapping[str, str]) -> Document:
     """The profile's defaults with the given document over them."""
     base = profile_document(_profile_name(given, environ))
     _drop_other_backend(base, given)
-    if given.get("model") and "operational" not in _object(base, "model"):
-        model = _object(given, "model")
-        if model.get("operational", ...) is None:
-            del model["operational"]  # null means absent where the profile has none
+    model = _object(given, "model")
+    if "operational" in model and model["operational"] is None and "operational" not in _object(base, "model"):
+        del model["operational"]  # null means absent where the profile has none either
     return merged(base, given)
 
 
 def _profile_name(given: Document, environ: Mapping[str, str]) -> str:
     if "profile" in given:
-        return CONFIG.settings[0].kind.read(given["profile"], Place("profile", ""))  # type: ignore[return-value]
+        return Choice(PROFILE_NAMES).read(given["profile"], Place("profile", ""))
     name = Environment(environ).get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     if name not in PROFILE_NAMES:
         raise SettingError(PROFILE_VARIABLE, f"is not supported: use one of {', '.join(PROFILE_NAMES)}")
@@ -127,8 +126,9 @@ def _read(path: str) -> bytes:
             raise _too_large(path, status.st_size)
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)  # again: the file may have grown since
-    except OSError as error:
-        message = f"Cannot read the config file {path}: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:  # UnicodeError: a path that the file system's encoding cannot hold
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        message = f"Cannot read the config file {path}: {reason}"
         raise RayError("config_validation_error", message, details={"configPath": path}) from None
     if len(content) > MAX_FILE_BYTES:
         raise _too_large(path, len(content))

@@ -162,7 +162,7 @@ def _table(title: str, intro: str, entries: list[Setting], path: tuple[str, ...]
         elif any(value != present[0] for value in present):
             differing.append((entry.key, values))
             default = "by profile"
-        if _ABSENT in values and present and entry.default is not None:
+        if _ABSENT in values and present and _declared(entry) not in (default, _shown(_ABSENT)):
             default += f", otherwise {_declared(entry)}"  # for a file that names another kind than its profile
         optional = " *(optional)*" if entry.optional else ""
         allowed = entry.kind.allowed().replace("|", "\\|")

@@ -9,7 +9,7 @@ from ray.config.kinds import SettingError, found
 from ray.config.names import UNSAFE_KEYS
 
 MAX_DEPTH = 32  # no known key lies deeper than 7; the cap keeps hostile nesting away from Python's own stack limit
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def checked_copy(value: object, key: str = "", depth: int = 0) -> object:
@@ -18,7 +18,7 @@ def checked_copy(value: object, key: str = "", depth: int = 0) -> object:
     Refused with the dotted key: the names `__proto__`, `constructor` and `prototype` at any depth, nesting beyond 32
     levels, keys that are not strings, and text that cannot be written as UTF-8. Raises `SettingError`.
     """
-    if isinstance(value, str) and _LONE_SURROGATE.search(value):
+    if isinstance(value, str) and LONE_SURROGATE.search(value):
         raise SettingError(key, "is not valid Unicode text (lone surrogate)")
     if not isinstance(value, Mapping | list | tuple):
         return value
@@ -32,7 +32,7 @@ def checked_copy(value: object, key: str = "", depth: int = 0) -> object:
 
 
 def _checked_key(name: object, key: str) -> str:
-    if not isinstance(name, str) or _LONE_SURROGATE.search(name):
+    if not isinstance(name, str) or LONE_SURROGATE.search(name):
         raise SettingError(key or "the document", "has a key that is not valid Unicode text")
     if name in UNSAFE_KEYS:
         raise SettingError(_joined(key, name), "is an unsafe key and is refused everywhere")

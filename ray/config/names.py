@@ -114,6 +114,11 @@ def environment_name_problem(value: str) -> str | None:
     return None
 
 
+def host_problem(value: str) -> str | None:
+    """A bind address: whatever the system resolves, but no blanks, which would only fail later and less clearly."""
+    return "must not contain whitespace" if any(character.isspace() for character in value) else None
+
+
 def header_name_problem(name: str) -> str | None:
     """A header that may be sent to the backend."""
     if not _HEADER_NAME.fullmatch(name):
@@ -131,6 +136,8 @@ def header_value_problem(value: str) -> str | None:
 def extra_argument_problem(argument: str) -> str | None:
     """A llama-server argument that Ray does not manage. The part before the first `=` is compared."""
     flag = argument.split("=", 1)[0]
+    if flag.startswith("--"):
+        flag = flag.replace("_", "-")  # llama.cpp's parser takes `--api_key` for `--api-key` (common/arg.cpp)
     if flag in MANAGED_FLAGS:
         return f"must not use {flag}: set the launchProfile key or its RAY_LLAMA_CPP_* variable instead"
     if flag in _SECRET_FLAGS or flag.startswith(_SECRET_PREFIXES):

@@ -15,7 +15,6 @@ from ray.config.hosts import (
     hosts_overlap,
     is_loopback,
     normal_host,
-    parse_address,
     parse_base_url,
     points_at_gateway,
 )
@@ -192,8 +191,10 @@ def _mismatch(url: BaseUrl, launch: LaunchProfile) -> str | None:
         return "must use plain http with a launchProfile: llama-server is started without TLS"
     if not is_loopback(url.host):
         return "must have a loopback host with a launchProfile: llama-server listens on this machine only"
-    is_literal = parse_address(launch.host.strip().removeprefix("[").removesuffix("]")) is not None
-    if is_literal and normal_host(url.host) != normal_host(launch.host):
+    listens_on = normal_host(launch.host)
+    if (
+        isinstance(listens_on, bytes) and normal_host(url.host) != listens_on
+    ):  # for `localhost` any loopback host is fine
         return "must have the host of launchProfile.host"
     if url.port != launch.port:
         return f"must have the port of launchProfile.port ({launch.port})"

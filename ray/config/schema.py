@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from ray.config.adapters import ADAPTER, Adapter
 from ray.config.containers import MapOf, TextList
 from ray.config.kinds import TIMEOUT_MS, Boolean, Choice, Integer
-from ray.config.names import ENVIRONMENT_NAME_PATTERN, callback_host_problem, environment_name_problem
+from ray.config.names import ENVIRONMENT_NAME_PATTERN, callback_host_problem, environment_name_problem, host_problem
 from ray.config.sections import Section, optional, setting
 from ray.config.texts import FilePath, Text
 from ray.config.tuning import OUTPUT_TOKENS, AdaptiveTuningConfig, GracefulDegradationConfig, PromptCompilerConfig
@@ -42,7 +42,9 @@ DAY_MS = 86_400_000
 class ServerConfig:
     """Where the gateway listens."""
 
-    host: str = setting(Text(253, one_line=True), "Address to listen on.", "RAY_HOST", default="127.0.0.1")
+    host: str = setting(
+        Text(253, one_line=True, check=host_problem), "Address to listen on.", "RAY_HOST", default="127.0.0.1"
+    )
     port: int = setting(Integer(1, 65_535), "Port to listen on.", "RAY_PORT", default=3000)
     request_body_limit_bytes: int = setting(
         Integer(1, 1_048_576), "Largest request body in bytes.", "RAY_REQUEST_BODY_LIMIT_BYTES", default=48_000

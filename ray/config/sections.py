@@ -46,10 +46,10 @@ def optional(kind: Kind[T], meaning: str, *env: str) -> T | None:
     return cast("T | None", field(default=None, metadata=metadata))
 
 
-def collection(kind: Kind[T], meaning: str, empty: T) -> T:
-    """A list or map that may be absent: empty then, and left out of documents."""
+def collection(kind: Kind[T], meaning: str, empty: T, secret: bool = False) -> T:
+    """A list or map that may be absent: empty then, and left out of documents. A secret one stays out of `repr`."""
     metadata = {"kind": kind, "meaning": meaning, "env": (), "optional": True}
-    return field(default_factory=lambda: empty, metadata=metadata)
+    return field(default_factory=lambda: empty, repr=not secret, metadata=metadata)
 
 
 def camel_case(name: str) -> str:

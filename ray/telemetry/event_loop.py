@@ -7,16 +7,25 @@ the process shows up as one sample of up to 300 ms. The histogram is cumulative 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from ray.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
 
 PERIOD_SECONDS = 0.2
 # Five minutes of samples.
 WINDOW_SAMPLES = 1_500
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """The two methods of an asyncio event loop that sampling needs."""
+
+    def time(self) -> float: ...
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer: ...
 
 
 class EventLoopLag:
@@ -27,12 +36,12 @@ class EventLoopLag:
     def __init__(self, metrics: Metrics) -> None:
         self._histogram = metrics.histogram("event_loop.lag")
         self._recent: deque[float] = deque(maxlen=WINDOW_SAMPLES)
-        self._loop: AbstractEventLoop | None = None
-        self._handle: TimerHandle | None = None
+        self._loop: Loop | None = None
+        self._handle: Timer | None = None
         self._due = 0.0
         metrics.add_collector(self._collect)
 
-    def start(self, loop: AbstractEventLoop | None = None) -> None:
+    def start(self, loop: Loop | None = None) -> None:
         """Begin sampling `loop`, the running one when not given. Starting twice is starting once."""
         if self._handle is not None:
             return
@@ -49,7 +58,7 @@ class EventLoopLag:
             self._handle.cancel()
             self._handle = None
 
-    def _schedule(self, loop: AbstractEventLoop) -> None:
+    def _schedule(self, loop: Loop) -> None:
         self._due = loop.time() + PERIOD_SECONDS
         self._handle = loop.call_at(self._due, self._sample)
 

@@ -14,6 +14,9 @@ from ray.telemetry.metrics import AnyFamily, Counter, Gauge, Histogram, Labels, 
 
 PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+# Whoever asks for one of these is a scraper and reads the text format too; only Prometheus asks for protobuf.
+_SCRAPER_TYPES = (("text", "plain"), ("application", "openmetrics-text"), ("application", "vnd.google.protobuf"))
+
 _NO_GAUGES: Mapping[str, float] = MappingProxyType({})
 
 
@@ -146,7 +149,7 @@ def wants_prometheus(accept: str | None, query: str) -> bool:
     if not accept:
         return False
     ranges = _media_ranges(accept)
-    text = max(_quality(ranges, "text", "plain"), _quality(ranges, "application", "openmetrics-text"))
+    text = max(_quality(ranges, kind, subtype) for kind, subtype in _SCRAPER_TYPES)
     return text > _quality(ranges, "application", "json")
 
 

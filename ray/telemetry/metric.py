@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 MetricKind = Literal["counter", "gauge", "total", "histogram", "state"]
 JsonBlock = Literal["counters", "gauges"]
@@ -19,8 +19,11 @@ MIB_PER_BYTE = 1 / 1_048_576  # a power of two, so the division is exact
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+_NO_CONSTANT: Mapping[str, str] = MappingProxyType({})
+_NO_LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+class Metric(NamedTuple):
     """One row.
 
     Kinds: a `counter` is incremented event by event and stands at 0 from the start (unless `precreated` is off, for a
@@ -41,8 +44,8 @@ class Metric:
     json: JsonBlock | None = None
     divisor: float = 1.0
     decimals: int | None = None
-    constant: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    constant: Mapping[str, str] = _NO_CONSTANT
+    labels: Mapping[str, tuple[str, ...]] = _NO_LABELS
     buckets: tuple[float, ...] = ()
     precreated: bool = True
 

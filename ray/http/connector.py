@@ -247,8 +247,8 @@ def _too_large(count: int, limit: int, head: Head) -> ClientResponseTooLarge:
     return ClientResponseTooLarge(count, limit, head.declared_length, head.headers.get("content-type", ""))
 
 
-class _Wire(io.RawIOBase):
-    """A connected socket in the two roles in which `http.client` uses one: it writes to it and makes a file of it.
+class _Wire:
+    """A connected socket in the role that `http.client` gives it: something to write to and to make a file of.
 
     Closing it does nothing: the connection belongs to the `Connector`.
     """
@@ -256,31 +256,39 @@ class _Wire(io.RawIOBase):
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._file: _AnswerFile | None = None
-        self._finished = False
-        self.has_leftover = False
 
     def sendall(self, data: bytes) -> None:
         self._connection.sendall(data)
 
     def makefile(self, mode: str) -> _AnswerFile:
-        self._file = _AnswerFile(self)
+        self._file = _AnswerFile(_Incoming(self._connection))
         return self._file
+
+    def close(self) -> None:
+        pass
 
     def end_of_head(self) -> None:
         if self._file is not None:
             self._file.renew_budget()
 
+    @property
+    def has_leftover(self) -> bool:
+        """Whether bytes past the end of the answer were read: the connection is useless for the next request then."""
+        return self._file is None or self._file.has_leftover
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes that arrive on a socket, until somebody says that there is no need for more."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.is_wanted = True
+
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return 0 if self._finished else self._connection.recv_into(buffer)
-
-    def stop_reading(self) -> None:
-        self._finished = True
-
-    def close(self) -> None:
-        pass
+        return self._connection.recv_into(buffer) if self.is_wanted else 0
 
 
 class _AnswerFile(io.BufferedReader):
@@ -290,11 +298,12 @@ class _AnswerFile(io.BufferedReader):
     headers without end. Python's own limits are 100 lines of 64 KiB.
     """
 
-    def __init__(self, wire: _Wire) -> None:
-        super().__init__(wire, _READ_BYTES)
-        self._wire = wire
+    def __init__(self, incoming: _Incoming) -> None:
+        super().__init__(incoming, _READ_BYTES)
+        self._incoming = incoming
         self._lines = 0
         self._line_bytes = 0
+        self.has_leftover = False
 
     def readline(self, size: int | None = -1) -> bytes:
         line = super().readline(MAX_HEADER_LINE_BYTES + 1)
@@ -318,7 +327,6 @@ class _AnswerFile(io.BufferedReader):
 
     def close(self) -> None:
         if not self.closed:
-            # Bytes past the end of the answer make the connection useless for the next request.
-            self._wire.stop_reading()
-            self._wire.has_leftover = self._wire.has_leftover or bool(self.peek(1))
+            self._incoming.is_wanted = False
+            self.has_leftover = bool(self.peek(1))
         super().close()

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from ray.errors import CODES
 from ray.telemetry import Metrics, metrics_json
-from ray.telemetry import catalogue as catalogue_module
-from ray.telemetry.catalogue import CATALOGUE
 from ray.telemetry.metric import Metric
 from ray.telemetry.metrics import Counter, Gauge, Histogram, State
 
@@ -194,7 +190,8 @@ def test_a_flood_of_label_values_makes_one_series() -> None:
     metrics = Metrics()
     for number in range(1_000):
         metrics.increment("http.requests", route=f"/{number}", method=f"M{number}", status=f"{number}x")
-    assert [cell.value for row, cell in cells(metrics) if row.name == "http.requests"] == [1_000]
+    counted = [cell.value for row, cell in cells(metrics) if row.name == "http.requests" and isinstance(cell, Counter)]
+    assert counted == [1_000]
 
 
 # The provider's state
@@ -246,62 +243,6 @@ def test_extra_gauges_are_in_this_answer_only() -> None:
     view = metrics_json(metrics, include_recent=False, extra_gauges={"gateway.http.sockets": 3})
     assert view["gauges"] == {"gateway.http.sockets": 3}
     assert gauges(metrics) == {}
-
-
-# The catalogue
-
-
-def rows(kind: str) -> list[Metric]:
-    return [row for row in CATALOGUE if row.kind == kind]
-
-
-def test_names_and_series_are_declared_once() -> None:
-    names = [row.name for row in CATALOGUE]
-    series = [(row.prometheus, tuple(sorted(row.constant.items()))) for row in CATALOGUE if row.prometheus is not None]
-    assert len(set(names)) == len(names)
-    assert len(set(series)) == len(series)
-
-
-def test_rows_of_one_family_agree() -> None:
-    families: dict[str, list[Metric]] = {}
-    for row in CATALOGUE:
-        if row.prometheus is not None:
-            families.setdefault(row.prometheus, []).append(row)
-    for name, members in families.items():
-        assert len({row.prometheus_type for row in members}) == 1, name
-        assert len({(*row.constant, *row.labels) for row in members}) == 1, name
-        assert members[0].help, name
-
-
-def test_prometheus_names_follow_the_naming_rules() -> None:
-    for row in CATALOGUE:
-        if row.prometheus is None:
-            assert row.json is not None, f"{row.name} is shown nowhere"
-            continue
-        assert re.fullmatch(r"(ray|process)_[a-z_]+", row.prometheus), row.prometheus
-        assert row.prometheus.endswith("_total") == (row.prometheus_type == "counter"), row.prometheus
-        assert not re.search(r"_(ms|mib|usec|percent|ratio_total)$", row.prometheus), row.prometheus
-        for label in (*row.constant, *row.labels):
-            assert re.fullmatch(r"[a-z]+", label)
-            assert label != "le"
-
-
-def test_json_names_follow_the_naming_rules() -> None:
-    for row in CATALOGUE:
-        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_.:-]{0,127}", row.name)
-
-
-def test_buckets_ascend_and_only_histograms_have_them() -> None:
-    for row in CATALOGUE:
-        assert list(row.buckets) == sorted(set(row.buckets))
-        assert bool(row.buckets) == (row.kind == "histogram")
-
-
-@pytest.mark.parametrize("name", ["REJECTION_CODES", "ADMISSION_CODES", "INFERENCE_ERROR_CODES"])
-def test_error_code_labels_are_codes_that_exist(name: str) -> None:
-    codes = getattr(catalogue_module, name)
-    assert set(codes) - {"other"} <= CODES.keys()
-    assert codes[-1] == "other"
 
 
 def test_a_registry_is_small() -> None:

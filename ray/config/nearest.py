@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from ray.config.schema import CONFIG
 from ray.config.sections import OneOf, Section, UnknownKeyError
 
+MAX_NAME_CHARS = 128  # a comparison costs the product of both lengths
+
 
 def nearest_key(error: UnknownKeyError) -> str | None:
-    """A dotted key: a similar one at the same place, else the same or a similar name anywhere, else None."""
-    by_lower = {name.lower(): name for name in error.siblings}
-    close = difflib.get_close_matches(error.name.lower()[:128], by_lower, n=1, cutoff=0.6)
-    if close:
-        return f"{error.parent}.{by_lower[close[0]]}" if error.parent else by_lower[close[0]]
+    """A dotted key: the same name elsewhere, a similar one at the same place, a similar one elsewhere, or None."""
+    name = error.name.lower()[:MAX_NAME_CHARS]
+    siblings = {sibling.lower(): sibling for sibling in error.siblings}
     elsewhere: dict[str, str] = {}
     for key in known_keys(CONFIG, ""):
         elsewhere.setdefault(key.rpartition(".")[2].lower(), key)
-    close = difflib.get_close_matches(error.name.lower()[:128], elsewhere, n=1, cutoff=0.85)
+    if name not in siblings and name in elsewhere:
+        return elsewhere[name]
+    close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
+    if close:
+        return f"{error.parent}.{siblings[close[0]]}" if error.parent else siblings[close[0]]
+    close = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.85)
     return elsewhere[close[0]] if close else None
 
 

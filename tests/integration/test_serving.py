@@ -185,7 +185,7 @@ def test_given_a_serving_gateway_when_an_operator_looks_then_everything_is_told(
     text = prometheus.body.decode()
     assert 'ray_inference_requests_total{source="provider"} 1' in text
     assert 'ray_inference_duration_seconds_count{source="provider"} 1' in text
-    assert "ray_time_to_first_token_seconds_count 1" in text
+    assert "ray_inference_time_to_first_token_seconds_count 1" in text
 
     config = gateway.get("/v1/config").json()
     hints = config["capabilityHints"]

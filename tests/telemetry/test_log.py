@@ -424,6 +424,7 @@ def test_a_stream_of_a_narrow_encoding_gets_the_escaped_form() -> None:
 
 def test_a_process_whose_reader_has_gone_still_ends_with_its_own_status() -> None:
     # Given a reader of stdout that is gone, what the interpreter flushes on exit must not turn status 0 into 120.
+    # (-E: with PYTHONUNBUFFERED there would be nothing left to flush.)
     program = (
         "from ray.telemetry import Logger\n"
         "logger = Logger('ray-gateway', 'info')\n"
@@ -434,7 +435,7 @@ def test_a_process_whose_reader_has_gone_still_ends_with_its_own_status() -> Non
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False
+            [sys.executable, "-E", "-c", program], stdout=writer, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False
         )
     finally:
         os.close(writer)

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,13 @@ from ray.bench.gateway_process import (
 from ray.bench.load import Address, Connection, Reply, ask, request_bytes
 from ray.bench.process import MeasurementError, ServerProcess, free_port
 from ray.bench.report import Budget, Row
+from ray.config import LlamaCppAdapter, config_from_mapping
+from ray.providers import launch_command
 
 RATIO = Budget(0.97, at_least=True)
 FREED_MS = Budget(100)
 LOAD_SECONDS = 300.0
 ANSWER_SECONDS = 120.0
-CONTEXT_TOKENS = 2_048
 
 SYSTEM_TEXT = "You are a patient storyteller."
 RATIO_LABEL = "tokens per second, through the gateway to directly"
@@ -78,10 +79,10 @@ def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: 
     """The rows about the gateway in front of a real model. Raises `MeasurementError` when they cannot be measured."""
     with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
         workplace = Workplace.prepare(Path(directory), python)
-        with _running(backend, workplace, progress) as direct:
+        with _running(backend, workplace, progress) as (direct, config):
             port = free_port()
             through = (HOST, port)
-            with workplace.start("backend", backend_config(direct, plan.tokens), port) as gateway:
+            with workplace.start("backend", config, port) as gateway:
                 wait_for_livez(gateway, through)
                 progress(f"{plan.pairs} pairs of answers, directly and through the gateway")
                 rows = _rate_rows(direct, through, plan)
@@ -90,54 +91,78 @@ def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: 
 
 
 @contextmanager
-def _running(backend: Backend, workplace: Workplace, progress: Progress) -> Iterator[Address]:
-    """The address of a `llama-server` that answers; one that was started here is stopped again."""
+def _running(
+    backend: Backend, workplace: Workplace, progress: Progress
+) -> Iterator[tuple[Address, Mapping[str, object]]]:
+    """A `llama-server` that answers: its address, and the configuration of a gateway in front of it.
+
+    One that was started here is stopped again.
+    """
     if backend.address is not None:
+        host, port = backend.address
         if not answers(backend.address, _HEALTH):
-            raise MeasurementError(
-                f"--backend: /health on {backend.address[0]}:{backend.address[1]} does not answer 200"
-            )
-        yield backend.address
+            raise MeasurementError(f"--backend: /health on {host}:{port} does not answer 200")
+        yield backend.address, running_config(backend.address)
         return
     address = (HOST, free_port())
     progress("starting llama-server")
-    command = launch_arguments(str(backend.binary), str(backend.model), address[1])
-    environ = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]} if "LD_LIBRARY_PATH" in os.environ else {}
+    config = launched_config(str(backend.binary), str(backend.model), address[1])
+    environ = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     log = workplace.directory / "llama-server.log"
-    with ServerProcess(command, cwd=workplace.directory, environ=environ, log=log) as server:
+    with ServerProcess(launch_words(config), cwd=workplace.directory, environ=environ, log=log) as server:
         wait_for(server, "llama-server's /health", lambda: answers(address, _HEALTH), LOAD_SECONDS)
-        yield address
+        yield address, config
 
 
-def launch_arguments(binary: str, model: str, port: int) -> list[str]:
-    """The command for a one-slot server. `--cache-ram 0`: prompts of earlier questions must not come back."""
-    return [
-        binary,
-        *("--model", os.path.abspath(model), "--host", HOST, "--port", str(port)),
-        *("--ctx-size", str(CONTEXT_TOKENS), "--parallel", "1", "--threads", str(len(os.sched_getaffinity(0)))),
-        *("--cache-ram", "0", "--no-context-shift", "--slots", "--no-ui"),
-    ]
+def launched_config(binary: str, model: str, port: int) -> dict[str, object]:
+    """A configuration whose launch profile starts `binary` with `model` on `port`: one slot, every core.
+
+    The gateway and the server's command both come from it, as on a server. Without a RAM cache no prompt of an
+    earlier question can come back.
+    """
+    launch_profile = {
+        "binaryPath": os.path.abspath(binary),
+        "modelPath": os.path.abspath(model),
+        "port": port,
+        "parallel": 1,
+        "threads": len(os.sched_getaffinity(0)),
+        "cacheRamMiB": 0,
+    }
+    return _one_at_a_time("sub1b", {"baseUrl": f"http://{HOST}:{port}", "launchProfile": launch_profile})
 
 
-def backend_config(direct: Address, tokens: int) -> dict[str, object]:
-    """A gateway configuration in front of the `llama-server` at `direct`, for one answer at a time."""
+def running_config(direct: Address) -> dict[str, object]:
+    """A configuration for a `llama-server` that somebody else has started at `direct`."""
+    return _one_at_a_time("vps", {"kind": "llama.cpp", "baseUrl": f"http://{direct[0]}:{direct[1]}"})
+
+
+def _one_at_a_time(profile: str, adapter: Mapping[str, object]) -> dict[str, object]:
+    """`profile` with this adapter, without limits and clamps that could change an answer's length."""
     return {
-        "profile": "sub1b",
+        "profile": profile,
         "model": {
-            "contextWindow": CONTEXT_TOKENS,
-            "maxOutputTokens": max(256, tokens),
+            "maxOutputTokens": 256,
             "warmOnBoot": False,
-            "adapter": {
-                "kind": "llama.cpp",
-                "baseUrl": f"http://{direct[0]}:{direct[1]}",
-                "timeoutMs": int(ANSWER_SECONDS * 1000) - 5_000,
-            },
+            "adapter": {**adapter, "timeoutMs": int(ANSWER_SECONDS * 1000) - 5_000},
         },
-        "scheduler": {"concurrency": 1, "batchWindowMs": 0, "requestTimeoutMs": int(ANSWER_SECONDS * 1000)},
+        "scheduler": {
+            "concurrency": 1,
+            "batchWindowMs": 0,
+            "maxInflightTokens": 2_048,
+            "requestTimeoutMs": int(ANSWER_SECONDS * 1000),
+        },
         "rateLimit": {"enabled": False},
         "auth": {"enabled": False},
         "gracefulDegradation": {"enabled": False},
     }
+
+
+def launch_words(document: Mapping[str, object]) -> list[str]:
+    """The command that the launch profile of a configuration stands for."""
+    adapter = config_from_mapping(document).model.adapter
+    if not isinstance(adapter, LlamaCppAdapter) or adapter.launch_profile is None:
+        raise MeasurementError("this configuration has no launchProfile")
+    return launch_command(adapter.launch_profile)
 
 
 def question(number: int) -> str:

@@ -9,20 +9,23 @@ from pathlib import Path
 import pytest
 
 from ray.bench.backend_bench import (
+    FULL,
     Backend,
     BackendPlan,
-    backend_config,
     completion_tokens,
     direct_request,
     gateway_request,
-    launch_arguments,
+    launch_words,
+    launched_config,
     measure_backend,
     question,
     rows_without_backend,
+    running_config,
     slots_busy,
 )
 from ray.bench.load import Reply
 from ray.bench.process import MeasurementError, free_port
+from ray.config import LlamaCppAdapter, config_from_mapping
 
 
 def _body(request: bytes) -> dict[str, object]:
@@ -77,7 +80,7 @@ def test_slots_that_answer_an_error_are_a_failed_measurement() -> None:
 
 
 def test_the_launched_server_listens_on_loopback_with_one_slot_and_no_prompt_memory() -> None:
-    words = launch_arguments("/opt/llama-server", "/models/a.gguf", 4321)
+    words = launch_words(launched_config("/opt/llama-server", "/models/a.gguf", 4321))
     assert words[0] == "/opt/llama-server"
     flags = dict(pairwise(words))
     assert flags["--model"] == "/models/a.gguf"
@@ -85,12 +88,23 @@ def test_the_launched_server_listens_on_loopback_with_one_slot_and_no_prompt_mem
     assert flags["--port"] == "4321"
     assert flags["--parallel"] == "1"
     assert flags["--cache-ram"] == "0"
+    assert "--slots" in words
 
 
-def test_the_gateway_config_points_at_the_backend() -> None:
-    model = backend_config(("127.0.0.1", 8099), 96)["model"]
-    assert isinstance(model, dict)
-    assert model["adapter"]["baseUrl"] == "http://127.0.0.1:8099"
+@pytest.mark.parametrize(
+    "document", [launched_config("/opt/llama-server", "/models/a.gguf", 8099), running_config(("127.0.0.1", 8099))]
+)
+def test_both_gateway_configs_are_valid_and_point_at_the_backend(document: dict[str, object]) -> None:
+    config = config_from_mapping(document)
+    assert isinstance(config.model.adapter, LlamaCppAdapter)
+    assert config.model.adapter.base_url == "http://127.0.0.1:8099"
+    assert config.model.max_output_tokens >= FULL.tokens
+    assert not config.graceful_degradation.enabled
+
+
+def test_a_config_without_launch_profile_cannot_start_a_server() -> None:
+    with pytest.raises(MeasurementError, match="no launchProfile"):
+        launch_words(running_config(("127.0.0.1", 8099)))
 
 
 def test_without_a_backend_the_report_says_that_nothing_was_measured() -> None:

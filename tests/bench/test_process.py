@@ -55,9 +55,10 @@ def test_the_readings_of_this_very_process_are_plausible() -> None:
 
 def test_cpu_time_grows_by_what_the_process_computes() -> None:
     before = cpu_seconds(os.getpid())
-    while cpu_seconds(os.getpid()) < before + 0.02:
-        sum(range(1_000))
-    assert cpu_seconds(os.getpid()) >= before + 0.02
+    sum(range(100_000))
+    after = cpu_seconds(os.getpid())
+    assert before < after
+    assert after - before < 60
 
 
 def test_readings_of_an_ended_process_name_what_is_missing(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ Durations and deadlines use the monotonic clock; the wall clock only ever appear
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from datetime import UTC, datetime
 
 
 class Deadline:
@@ -60,8 +60,10 @@ def iso_now() -> str:
 
 def iso_timestamp(epoch_seconds: float) -> str:
     """Unix seconds as ISO 8601 UTC with milliseconds and `Z`."""
-    moment = datetime.fromtimestamp(epoch_seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    milliseconds = math.floor(epoch_seconds * 1000)
+    # `datetime` would cost 3 ms of every start.
+    moment = time.gmtime(milliseconds // 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{milliseconds % 1000:03d}Z"
 
 
 def new_id(prefix: str) -> str:

@@ -135,9 +135,12 @@ def bounded(value: object) -> object:
 
     Depth 6, 64 keys, 64 items, keys 128 characters, strings 8192 characters; every key named `stack` is removed,
     exceptions become `{name, message}`, non-finite numbers become text, cycles become `[Circular]`, lone surrogates
-    are replaced. It never raises.
+    are replaced. It never raises: a value that cannot be read is replaced by the reason.
     """
-    return _bounded(value, 0, ())
+    try:
+        return _bounded(value, 0, ())
+    except Exception as error:  # noqa: BLE001 - a value that breaks while it is read must not hide the error it explains
+        return f"[Unreadable: {type(error).__name__}]"
 
 
 def _bounded(value: object, depth: int, ancestors: tuple[int, ...]) -> object:

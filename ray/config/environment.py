@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ray.config.adapters import HTTP_KINDS, LLAMA_CPP
 from ray.config.hosts import origin
-from ray.config.kinds import SettingError
+from ray.config.kinds import Place, SettingError
 from ray.config.merge import LONE_SURROGATE
 from ray.config.schema import CONFIG, OperationalConfig
 from ray.config.sections import OneOf, Section, Setting
@@ -52,8 +52,7 @@ class Overlay:
 def overlay_environment(document: Document, environ: Mapping[str, str]) -> dict[str, str]:
     """Lay the environment over `document`, in place. Returns which variable set which dotted key.
 
-    Raises `SettingError` naming the variable when its text has the wrong form; whether the value is in range is
-    judged later, together with values from files.
+    Raises `SettingError` naming the variable when its text has the wrong form or its value is out of range.
     """
     overlay = Overlay(document, Environment(environ))
     _overlay_section(overlay, CONFIG, document, "")
@@ -87,6 +86,7 @@ def _overlay_section(overlay: Overlay, section: Section[object], parent: Documen
             continue
         value = _parsed(entry, overlay.environment.get(source) or "", source, place)
         if parent is not None:
+            _check_range(entry, value, source, place)
             overlay.put(parent, path, entry.key, value, source)
 
 
@@ -110,6 +110,15 @@ def _parsed(entry: Setting, text: str, source: str, place: str) -> object:
         return entry.kind.parse(text)
     except ValueError as error:
         raise SettingError(source, f"{error} (it sets {place})") from None
+
+
+def _check_range(entry: Setting, value: object, source: str, place: str) -> None:
+    """Judge the value before other keys follow it, so that the error names the key it was meant for."""
+    try:
+        entry.kind.read(value, Place(place, "/"))
+    except SettingError as error:
+        details = error.details | {"variable": source}
+        raise SettingError(error.key, f"{error.problem} (set by {source})", details=details) from None
 
 
 def _child(document: object, *names: str) -> Document | None:

@@ -316,6 +316,9 @@ class _AnswerFile(io.BufferedReader):
             or self._line_bytes > MAX_HEADER_BYTES
         ):
             raise ClientConnectionError("the answer's headers are too large")
+        if not line.endswith(b"\n") and self._line_bytes > 0:
+            # `http.client` takes the end of the connection for the end of the headers.
+            raise ClientConnectionError("the connection was cut in the middle of the answer")
         return line
 
     def read1(self, size: int = -1) -> bytes:

@@ -193,6 +193,7 @@ class FakeLlamaServer:
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
+        self.connections = 0
         self.pieces: list[str] = ["Hello", " from", " the", " fake"]
         # Added to the last event of a completion; a value of None removes the key.
         self.last_event: dict[str, object | None] = {}
@@ -218,7 +219,7 @@ class FakeLlamaServer:
         self.models: list[object] = [{"id": "fake-model"}]
         self._scripts: dict[str, deque[Answer]] = {}
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
         self._port = 0
         self._defaults: dict[str, Answer] = {
@@ -262,7 +263,7 @@ class FakeLlamaServer:
         """Die: nobody listens, and every connection is reset."""
         assert self._server is not None
         self._server.close()
-        tasks = list(self._connections)
+        tasks = list(self._serving)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -282,7 +283,8 @@ class FakeLlamaServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._serving.add(task)
+        self.connections += 1
         try:
             begun: bytes | None = b""
             while begun is not None:
@@ -293,7 +295,7 @@ class FakeLlamaServer:
             # Only `stop` cancels: this is the process dying.
             Exchange(self, Received("", "", {}, b""), writer).cut(reset=True)
         finally:
-            self._connections.discard(task)
+            self._serving.discard(task)
             writer.close()
 
     async def _serve_one(

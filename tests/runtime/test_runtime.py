@@ -303,7 +303,9 @@ def test_a_follower_outlives_the_leaders_deadline() -> None:
         house = House(FakeProvider(["a", go, STOP]))
         leader = await house.ask(timeout_ms=30)
         await leader.started()
+        leaders_deadline = leader.deadline.at
         follower = await house.ask()
+        assert leader.deadline.at == leaders_deadline
         assert (await error_of(leader)).code == "request_timeout"
         assert house.provider.contexts[0].deadline.at == follower.deadline.at
         go.set()

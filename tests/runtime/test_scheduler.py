@@ -391,6 +391,7 @@ def test_a_ticket_whose_deadline_has_passed_is_never_started() -> None:
         scheduler = scheduler_with()
         runs = Job(scheduler, "runs", ticket())
         late = Job(scheduler, "late", ticket(timeout_ms=-1))
+        late.may_go.set()
         await finish(runs)
         with pytest.raises(RayError, match="time ran out"):
             await late.task

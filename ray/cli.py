@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+
 from ray.config import Config, LoadedConfig, load_config, sanitised_config
 from ray.errors import RayError
 from ray.version import VERSION

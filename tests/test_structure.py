@@ -73,7 +73,8 @@ def imports_of(tree: ast.AST, importer: str) -> Iterator[Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                yield Import(name.name, node.lineno)
+                if name.name != "ray":  # the package is loaded in any case; only its names stand on the top floor
+                    yield Import(name.name, node.lineno)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{importer}:{node.lineno}: relative imports hide the floor they lead to"
             assert node.module is not None

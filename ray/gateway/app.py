@@ -8,6 +8,8 @@ Source: http-api specification, sections 2, 7, 8 and 15.
 
 from __future__ import annotations
 
+import os
+from asyncio import CancelledError
 from collections.abc import Mapping
 from functools import partial
 
@@ -90,10 +92,9 @@ class Gateway:
         try:
             await self._server.start(host, chosen)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
             raise RayError(
                 "listen_failed",
-                f"Cannot listen on {host}:{chosen} ({reason}): stop what uses that address, "
+                f"Cannot listen on {host}:{chosen} ({_reason(error)}): stop what uses that address, "
                 "or change server.host and server.port (RAY_HOST, RAY_PORT).",
             ) from error
         self.services.warm_up.start()
@@ -131,6 +132,9 @@ class Gateway:
             exchange.route = error.route
             exchange.headers.append(("allow", error.allowed))
             return self._refuse(exchange, error)
+        except CancelledError:
+            self._traffic.client_gone(exchange)
+            raise
         except Exception as error:  # noqa: BLE001 - the one place where every failure, foreseen or not, becomes an answer
             return self._refuse(exchange, error)
 
@@ -166,6 +170,13 @@ class Gateway:
     def _refuse_malformed(self, error: Exception | None, request: Request | None) -> Response:
         """The answer to what never reached a route: broken framing, a refused target, an unknown expectation."""
         if request is None:
-            shown = self._traffic.failed(None, error)
-            return error_response(shown, [(REQUEST_ID_HEADER, new_id("req"))])
+            request_id = new_id("req")
+            return error_response(self._traffic.unparsed(request_id, error), [(REQUEST_ID_HEADER, request_id)])
         return self._refuse(self._traffic.begin(request), error)
+
+
+def _reason(error: OSError) -> str:
+    """Why listening failed. asyncio words a failed bind at length; a failed name lookup has no errno of the system."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__

@@ -49,18 +49,35 @@ class Traffic:
             exchange = request.context = Exchange(request)
         return exchange
 
-    def failed(self, exchange: Exchange | None, error: Exception | None) -> RayError:
-        """A request was refused or broke: count it, log it once, and return what its client gets to see.
-
-        `exchange`: None when the request could not even be parsed.
-        """
+    def failed(self, exchange: Exchange, error: Exception | None) -> RayError:
+        """A request was refused or broke: count it, log it once, and return what its client gets to see."""
         shown = as_ray_error(error)
-        if exchange is not None and exchange.reported and isinstance(error, RayError):
+        if exchange.reported and isinstance(error, RayError):
             return shown
         self._count(shown.code)
         if shown.code not in UNLOGGED_CODES:
-            self._log(exchange, shown, error)
+            request = exchange.request
+            self._log(
+                request.method[:MAX_LOGGED_METHOD_CHARS], shown_path(request.path), exchange.request_id, shown, error
+            )
         return shown
+
+    def unparsed(self, request_id: str, error: Exception | None) -> RayError:
+        """The same for bytes that were no request. `request_id`: what the answer to them carries."""
+        shown = as_ray_error(error)
+        self._count(shown.code)
+        self._log(PARSER, PARSER, request_id, shown, error)
+        return shown
+
+    def client_gone(self, exchange: Exchange) -> None:
+        """The client left while its request was being handled. Everyday life, so at debug level only."""
+        self._logger.debug(
+            "client went away",
+            event="client_gone",
+            request_id=exchange.request_id,
+            method=exchange.request.method[:MAX_LOGGED_METHOD_CHARS],
+            path=exchange.route or UNKNOWN_ROUTE,
+        )
 
     def broke_off(self, error: Exception, request: Request) -> None:
         """A streaming answer failed after its head was sent, so that the client can no longer be told."""
@@ -107,10 +124,7 @@ class Traffic:
         else:
             self._metrics.increment("requests.rejected", code=code)
 
-    def _log(self, exchange: Exchange | None, shown: RayError, error: Exception | None) -> None:
-        request_id = None if exchange is None else exchange.request_id
-        method = PARSER if exchange is None else exchange.request.method[:MAX_LOGGED_METHOD_CHARS]
-        path = PARSER if exchange is None else shown_path(exchange.request.path)
+    def _log(self, method: str, path: str, request_id: str, shown: RayError, error: Exception | None) -> None:
         described = error_fields(shown if error is None else error, stack=not shown.expected)
         described |= {"code": shown.code, "status": shown.status}
         described.pop("details", None)  # may quote what the caller sent

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from ray.errors import RayError
-from ray.runtime import Runtime
 from ray.telemetry import Logger, error_fields
+from ray.types import Health
 
 FIRST_RETRY_MS = 2_000
 MAX_RETRY_MS = 15_000
@@ -29,6 +30,16 @@ def retry_delay_ms(failures: int) -> int:
     return min(MAX_RETRY_MS, FIRST_RETRY_MS << min(failures - 1, 4))
 
 
+class Warmable(Protocol):
+    """What is kept warm: a `Runtime`, as far as this file needs it."""
+
+    async def warm(self) -> None: ...
+
+    async def provider_health(self) -> Health: ...
+
+    def needs_warming(self, health: Health) -> bool: ...
+
+
 class WarmUp:
     """Keeps one runtime's backend warm. Its public attributes are the `gateway.warmup.*` figures.
 
@@ -37,7 +48,7 @@ class WarmUp:
     """
 
     def __init__(
-        self, runtime: Runtime, logger: Logger, *, sleep_ms: Callable[[int], Awaitable[None]] = _sleep_ms
+        self, runtime: Warmable, logger: Logger, *, sleep_ms: Callable[[int], Awaitable[None]] = _sleep_ms
     ) -> None:
         self.attempts = 0
         self.failures = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from ray.config import config_from_mapping
 from ray.gateway import Gateway
 from ray.http import SseDecoder
 from ray.providers import Provider
-from ray.telemetry import Logger, Metrics
+from ray.telemetry import Logger, Metrics, metrics_json
 
 WAIT_SECONDS = 20.0
 
@@ -80,7 +80,7 @@ class Client:
         interim: list[int] = []
         async with asyncio.timeout(WAIT_SECONDS):
             while True:
-                status, headers = await self._head()
+                status, headers = await self.head()
                 if status >= 200:
                     break
                 interim.append(status)
@@ -95,7 +95,8 @@ class Client:
             except ConnectionError:
                 return True
 
-    async def _head(self) -> tuple[int, dict[str, str]]:
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Status and headers of a response, of which the body is still to be read."""
         lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {}
         for line in lines[1:]:
@@ -104,14 +105,18 @@ class Client:
                 headers[name.lower()] = value.strip()
         return int(lines[0].split(" ")[1]), headers
 
+    async def piece(self) -> bytes:
+        """The next chunk of a chunked body, as the server wrote it; empty at the end."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            size = int((await self.reader.readuntil(b"\r\n")).strip(), 16)
+            return (await self.reader.readexactly(size + 2))[:-2]
+
     async def _body(self, headers: Mapping[str, str]) -> bytes:
         if headers.get("transfer-encoding") != "chunked":
             return await self.reader.readexactly(int(headers["content-length"]))
         pieces = []
-        while size := int((await self.reader.readuntil(b"\r\n")).strip(), 16):
-            pieces.append(await self.reader.readexactly(size))
-            await self.reader.readexactly(2)
-        await self.reader.readexactly(2)
+        while piece := await self.piece():
+            pieces.append(piece)
         return b"".join(pieces)
 
 
@@ -125,6 +130,16 @@ def request_bytes(
     given |= headers or {}
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b"")
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Until `condition` holds; fails after a generous while instead of hanging.
+
+    What it waits for comes through the kernel's sockets, so that there is no event to wait for.
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 @dataclass
@@ -155,8 +170,6 @@ class Running:
 
     async def gauges(self) -> dict[str, float]:
         """The gauges and counters as the registry has them now."""
-        from ray.telemetry import metrics_json
-
         view = metrics_json(self.gateway.metrics, include_recent=False)
         counters, gauges = view["counters"], view["gauges"]
         assert isinstance(counters, dict)

@@ -291,6 +291,12 @@ def test_a_target_over_the_head_limit_is_431() -> None:
     assert parse(get(b"/" + b"a" * 13_000)) == [(431, "request_headers_too_large")]
 
 
+def test_an_empty_target_is_refused_by_its_own_name() -> None:
+    refusal = refusal_of(b"GET  HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (refusal.status, refusal.code) == (400, "invalid_request")
+    assert "empty" in refusal.message
+
+
 def test_an_unknown_expectation_is_417_with_its_value_and_the_path_stays_known() -> None:
     head = head_of(get(b"/v1/infer?x", HOST + b"Expect: wait-for-budget" + b"x" * 200 + b"\r\n"))
     assert head.refusal is not None

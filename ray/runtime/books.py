@@ -1,7 +1,7 @@
 """The books of a runtime: what is counted, measured and logged for each request, and the gauges of a scrape.
 
-One log line per failed request, with its request id. A failure that a `Reader` raises stands in the books already, so
-routes neither log nor count it again.
+One log line per failed request, with its request id. A failure that `Runtime.generate` or a `Reader` raises stands in
+the books already, so routes neither log nor count it again.
 """
 
 from __future__ import annotations
@@ -52,15 +52,19 @@ class Books:
 
     def failed(self, reader: Reader, error: RayError) -> None:
         """One reader has its error."""
-        self._metrics.increment("requests.errors", code=error.code)
-        self._metrics.note("lastErrorAt", iso_now())
         if error.code == "request_timeout" and reader.generation.phase != "generate":
             self.refused(error)  # it was never let in
+        self.unanswered(reader.request_id, error)
+
+    def unanswered(self, request_id: str, error: RayError) -> None:
+        """The one line and the one count of a request that failed."""
+        self._metrics.increment("requests.errors", code=error.code)
+        self._metrics.note("lastErrorAt", iso_now())
         if error.expected:
             self._logger.warn(
                 "inference rejected",
                 event="inference_rejected",
-                request_id=reader.request_id,
+                request_id=request_id,
                 error=error_fields(error, stack=False),
             )
         else:
@@ -69,7 +73,7 @@ class Books:
             self._logger.error(
                 "inference failed",
                 event="inference_failed",
-                request_id=reader.request_id,
+                request_id=request_id,
                 error={**error_fields(cause, stack=True), "code": error.code, "status": error.status},
             )
 

@@ -7,6 +7,7 @@ state, so the watch falls back to `idle` and whoever polls it (`needs_warming`) 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ray.telemetry import Logger, Metrics
 from ray.types import Health, ProviderStatus
 
 WarmState = Literal["idle", "warming", "ready", "failed"]
+Identity = tuple[object, ...]
 
 HEALTH_TTL_S = 1.0
 MAX_LATENCY_MS = 120_000
@@ -65,13 +67,19 @@ def unreachable(message: str) -> Health:
     return Health("unavailable", iso_now(), details={"message": truncated(message, MAX_MESSAGE_CHARS)})
 
 
-def identity(health: Health) -> tuple[object, ...] | None:
-    """What tells one backend process from another that took its place, as far as its answers show; None if nothing."""
+def identity(health: Health) -> Identity:
+    """What tells one backend process from another that took its place, as far as its answers show."""
     found = health.detected_capabilities
-    if found is None:
-        return None
-    marks = (found.model_ref, found.backend_model, found.context_window, found.total_slots)
-    return marks if any(mark is not None for mark in marks) else None
+    return () if found is None else (found.model_ref, found.backend_model, found.context_window, found.total_slots)
+
+
+def another(before: Identity, now: Identity) -> bool:
+    """Is this a different backend? A mark that only one of the two answers carries says nothing."""
+    return any(old is not None and new is not None and old != new for old, new in _paired(before, now))
+
+
+def _paired(before: Identity, now: Identity) -> list[tuple[object, object]]:
+    return list(itertools.zip_longest(before, now))
 
 
 class BackendWatch:
@@ -99,7 +107,7 @@ class BackendWatch:
         self._probe: asyncio.Task[Health] | None = None
         self._health: Health | None = None
         self._health_until = 0.0
-        self._identity: tuple[object, ...] | None = None
+        self._identity: Identity = ()
 
     @property
     def warm_state(self) -> WarmState:
@@ -202,9 +210,11 @@ class BackendWatch:
             self._went_away()
             return
         seen = identity(health)
-        if seen is not None and self._identity is not None and seen != self._identity:
+        if another(self._identity, seen):
             self._went_away()
-        self._identity = seen or self._identity
+            self._identity = seen
+        else:
+            self._identity = tuple(new if new is not None else old for old, new in _paired(self._identity, seen))
 
     def _went_away(self) -> None:
         if self._state == "ready" and self._warm_on_boot:

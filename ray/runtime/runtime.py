@@ -100,7 +100,9 @@ class Runtime:
         Raises `RayError gateway_draining` itself after `close`.
         """
         if self._closed:
-            raise RayError("gateway_draining", "the gateway is shutting down; send the request again in a moment")
+            refusal = RayError("gateway_draining", "the gateway is shutting down; send the request again in a moment")
+            self._books.unanswered(request_id, refusal)
+            raise refusal
         started_at = time.monotonic()
         lane = lane_of(request, self._config.scheduler.short_job_max_tokens)
 

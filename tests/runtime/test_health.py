@@ -261,6 +261,26 @@ def test_another_backend_in_the_same_place_is_warmed_too() -> None:
         assert not await scene.needs_warming()
         await scene.status(after_s=1.0)
         assert await scene.needs_warming()
+        await scene.watch.warm()
+        await scene.status(after_s=1.0)
+        assert not await scene.needs_warming()
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_leaves_something_out_is_still_the_same_backend() -> None:
+    async def main() -> None:
+        healths = [
+            health_of("ready", model_ref="m"),
+            health_of("ready", model_ref="m", total_slots=2, context_window=3072),
+            health_of("ready"),
+            health_of("ready", model_ref="m", backend_model="b"),
+        ]
+        scene = Scene(FakeProvider(healths=healths))
+        await scene.watch.warm()
+        for _ in healths:
+            await scene.status(after_s=1.0)
+            assert not await scene.needs_warming()
 
     asyncio.run(main())
 

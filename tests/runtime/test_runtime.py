@@ -396,6 +396,7 @@ def test_after_closing_nothing_more_is_taken_and_what_ran_is_told() -> None:
         with pytest.raises(RayError) as caught:
             await house.ask()
         assert caught.value.code == "gateway_draining"
+        assert [line["requestId"] for line in house.lines()] == ["req_1", "req_2"]
 
     asyncio.run(main())
 

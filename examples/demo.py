@@ -32,6 +32,7 @@ from examples.local_backend import (
     BackendUnavailable,
     ensure_llama_server,
     fetch_model,
+    server_environment,
 )
 from ray.config import LlamaCppAdapter, load_config
 from ray.errors import RayError
@@ -58,7 +59,7 @@ class Child:
         self.name = name
         self.log = log
         # The config of the demo says everything; settings of another gateway on this machine must not change it.
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "LLAMA_ARG_"))}
+        environ = server_environment()
         with log.open("wb") as output:
             # A session of its own: Ctrl-C in the terminal reaches only the demo, which then stops them in order.
             self._process = subprocess.Popen(

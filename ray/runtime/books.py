@@ -159,7 +159,7 @@ class Books:
             "cache.evictions_total": cache.evictions,
             "cache.expirations_total": cache.expirations,
             "cache.dropped_oversized_entries_total": cache.dropped_oversized_entries,
-            "cache.dropped_unmeasurable_entries_total": 0,  # every answer can be measured; the key stays for its readers
+            "cache.dropped_unmeasurable_entries_total": 0,  # every answer can be measured
         }
         for name, value in gauges.items():
             self._metrics.set(name, value)

@@ -33,7 +33,7 @@ def serve(loaded: LoadedConfig, environ: Mapping[str, str], drain_ms: int = DEFA
 
 async def _live(loaded: LoadedConfig, environ: Mapping[str, str], drain_ms: int) -> int:
     logger = Logger(loaded.config.telemetry.service_name, loaded.config.telemetry.log_level)
-    asyncio.get_running_loop().set_exception_handler(partial(_report_loop_failure, logger))
+    asyncio.get_running_loop().set_exception_handler(partial(report_loop_failure, logger))
     signals = _Signals()
     gateway, lag = await _boot(loaded, environ, logger)
     first = await signals.next()
@@ -93,7 +93,7 @@ async def _drain(gateway: Gateway, first: str, signals: _Signals, drain_ms: int)
     await gateway.abandon()
 
 
-def _report_loop_failure(logger: Logger, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+def report_loop_failure(logger: Logger, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
     """What no task awaits would be printed by asyncio as plain text; the log has one JSON object per line."""
     error = context.get("exception")
     described = error_fields(error, stack=True) if isinstance(error, BaseException) else None

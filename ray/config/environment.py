@@ -73,7 +73,7 @@ def variables_of(entry: Setting, adapter_kind: object) -> tuple[str, ...]:
 
 def _overlay_section(overlay: Overlay, section: Section[object], parent: Document | None, path: str) -> None:
     """`parent` is None for a section that the config does not have: its variables are checked and then ignored."""
-    kind = parent.get("kind") if parent else None
+    backend = parent.get("kind") if parent and path == "model.adapter" else LLAMA_CPP  # others have no such variables
     for entry in section.settings:
         place = f"{path}.{entry.key}" if path else entry.key
         below = None if parent is None else parent.get(entry.key)
@@ -81,7 +81,7 @@ def _overlay_section(overlay: Overlay, section: Section[object], parent: Documen
             for inner, target in _sections_below(entry, below):
                 _overlay_section(overlay, inner, target, place)
             continue
-        source = overlay.environment.first(variables_of(entry, kind if path == "model.adapter" else LLAMA_CPP))
+        source = overlay.environment.first(variables_of(entry, backend))
         if source is None:
             continue
         value = _parsed(entry, overlay.environment.get(source) or "", source, place)

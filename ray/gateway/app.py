@@ -3,7 +3,7 @@
     request → refuse while draining → route (404, 405) → auth (401) → rate limit (429) → the route's own answer
 
 Whatever goes wrong on the way comes out as one answer with the error envelope and as at most one log line.
-Source: http-api specification, sections 2, 7, 8 and 15.
+Source: http-api, sections 2, 7, 8 and 15.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Gateway:
         except OSError as error:
             raise RayError(
                 "listen_failed",
-                f"Cannot listen on {host}:{chosen} ({_reason(error)}): stop what uses that address, "
-                "or change server.host and server.port (RAY_HOST, RAY_PORT).",
+                f"cannot listen on {host}:{chosen} ({_reason(error)}): stop what uses that address, "
+                "or change server.host and server.port (RAY_HOST, RAY_PORT)",
             ) from error
         self.services.warm_up.start()
 
@@ -143,7 +143,7 @@ class Gateway:
         route = find_route(request.method, request.path)
         exchange.route = route.name
         if self.draining and route is not LIVEZ:
-            raise RayError("gateway_draining", "This gateway is shutting down: retry on a new connection.")
+            raise RayError("gateway_draining", "this gateway is shutting down: try again in a moment")
         if route.protected:
             self._admit(route, exchange)
         return await route.answer(self.services, exchange)

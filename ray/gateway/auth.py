@@ -2,7 +2,7 @@
 
 Keys are known only as SHA-256 digests, and a presented token is compared, as a digest, with every one of them: the time
 taken says nothing about which key was near. No token ever reaches a log line, an error or a rate-limit key.
-Source: http-api specification, section 9; RFC 6750, section 2.1.
+Source: http-api, section 9; RFC 6750, section 2.1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Authenticator:
                 return Caller(digest.hex(), address)
         raise RayError(
             "unauthorized",
-            "A valid API key is required: send it as `Authorization: Bearer <key>`.",
+            "a valid API key is required: send it as `Authorization: Bearer <key>`",
         )
 
 

@@ -2,7 +2,7 @@
 
 The header is believed only when the operator said so and the connection itself comes from a private address, and then
 from the right: the rightmost address that is not private is the one the outermost trusted proxy saw.
-Source: http-api specification, section 10. Addresses are read with the C library's own parser (`inet_pton`), which is
+Source: http-api, section 10. Addresses are read with the C library's own parser (`inet_pton`), which is
 strict, a hundred nanoseconds cheap, and already loaded; `ipaddress` would cost start-up time for the same answer.
 """
 

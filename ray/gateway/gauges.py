@@ -1,6 +1,6 @@
 """The gateway's own figures: connections, warm-up, rate limit. Read when `/health` or `/metrics` is asked for.
 
-Source: http-api specification, sections 6.4 and 6.5.
+Source: http-api, sections 6.4 and 6.5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the bytes of a request body to a JSON value, with every refusal on the way.
 
 The header checks come before the first byte of the body is asked for, so no `100 Continue` is ever sent to an upload
-that would be refused anyway. Source: http-api specification, section 2, steps 7 to 9; RFC 8259, section 8.1.
+that would be refused anyway. Source: http-api, section 2, steps 5 to 7; RFC 8259, section 8.1.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def check_content_type(headers: Headers) -> None:
     if value is None or not value.strip():
         raise RayError(
             "unsupported_media_type",
-            "Content-Type is missing: send application/json.",
+            "the Content-Type is missing: send application/json",
             details={"supported": SUPPORTED_CONTENT_TYPES},
         )
     if len(value) > MAX_CONTENT_TYPE_CHARS:
         raise RayError(
             "unsupported_media_type",
-            "Content-Type is too long.",
+            "the Content-Type is too long",
             details={"actualChars": len(value), "maxChars": MAX_CONTENT_TYPE_CHARS},
         )
     media_type = value.partition(";")[0].strip().lower()
@@ -53,7 +53,7 @@ def check_content_type(headers: Headers) -> None:
         return
     raise RayError(
         "unsupported_media_type",
-        "Content-Type must be application/json or application/*+json.",
+        "the Content-Type must be application/json or application/*+json",
         details={"contentType": truncated(value, MAX_SHOWN_CHARS), "supported": SUPPORTED_CONTENT_TYPES},
     )
 
@@ -67,14 +67,14 @@ def check_content_encoding(headers: Headers) -> None:
     if len(value) > MAX_CONTENT_ENCODING_CHARS:
         raise RayError(
             "unsupported_content_encoding",
-            "Content-Encoding is too long.",
+            "the Content-Encoding is too long",
             details={"actualChars": len(value), "maxChars": MAX_CONTENT_ENCODING_CHARS},
         )
     if all(coding.strip().lower() == "identity" for coding in value.split(",")):
         return
     raise RayError(
         "unsupported_content_encoding",
-        "Compressed request bodies are not supported: send the body as it is.",
+        "compressed request bodies are not supported: send the body as it is",
         details={"contentEncoding": truncated(value, MAX_SHOWN_CHARS), "supported": ["identity"]},
     )
 
@@ -101,7 +101,7 @@ def parse_json(body: bytes) -> object:
 def _invalid_json(name: str, message: str) -> RayError:
     return RayError(
         "invalid_json",
-        "The request body is not valid JSON.",
+        "the request body is not valid JSON",
         details={"name": name, "message": message},
     )
 

@@ -1,6 +1,6 @@
 """The life of a gateway process: boot, warm, serve, drain.
 
-Source: http-api specification, sections 12, 13 and 15.
+Source: http-api, sections 12, 13 and 15.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every key has one window, opened by its first request; all windows are equally l
 order, is also in closing order: the oldest entry is the first to expire, and making room never scans the table.
 Windows run on the monotonic clock; the wall clock is read only for `x-ratelimit-reset`, which callers compare with
 their own.
-Source: http-api specification, section 10.
+Source: http-api, section 10.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Decision:
         """The 429 for a request that was not allowed."""
         return RayError(
             "rate_limited",
-            f"Too many requests: retry after {self.retry_after} s.",
+            f"too many requests: retry after {self.retry_after} s",
             retry_after=self.retry_after,
         )
 

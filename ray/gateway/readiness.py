@@ -2,7 +2,7 @@
 
 Load never makes a gateway unready: under pressure it is `degraded` and still 200, because sending its traffic elsewhere
 helps nobody on a single box. Only a backend that cannot answer makes it 503.
-Source: http-api specification, sections 6.3 and 6.4.
+Source: http-api, sections 6.3 and 6.4.
 """
 
 from __future__ import annotations

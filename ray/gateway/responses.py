@@ -1,7 +1,7 @@
 """How answers are written: compact JSON with one trailing newline, and the headers every answer carries.
 
 Whatever a backend put into a health detail, writing an answer never fails: what JSON cannot hold is replaced by text.
-Source: http-api specification, sections 7, 8 and 16.
+Source: http-api, sections 7, 8 and 16.
 """
 
 from __future__ import annotations

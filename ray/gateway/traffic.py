@@ -2,7 +2,7 @@
 
 Never logged: header values, bodies, query strings, keys, client addresses. Whatever the runtime has reported is not
 reported again, and what a scanner can cause at will (unknown paths, wrong methods) is counted but not logged.
-Source: http-api specification, section 15.
+Source: http-api, section 15.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def as_ray_error(error: Exception | None) -> RayError:
         code = error.code if error.code in CODES else "invalid_http_request"
         return RayError(code, error.message, details=error.details, status=error.status)
     details = None if error is None else {"name": type(error).__name__, "message": str(error)}
-    return RayError("gateway_error", "The gateway failed unexpectedly; its log says more.", details=details)
+    return RayError("gateway_error", "the gateway failed unexpectedly; its log says more", details=details)
 
 
 class Traffic:

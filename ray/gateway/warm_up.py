@@ -3,7 +3,7 @@
 The listener is up before the first attempt: `/livez` answers while a model is still loading. A failed attempt is
 repeated after 2, 4, 8, 15, 15, ... seconds without end, because on a single box there is nobody else to ask. After a
 success the backend is watched once a second, so that a restarted one is warmed before the next request pays for it.
-Source: http-api specification, section 12; runtime specification, section 12.
+Source: http-api, section 12.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class WrongMethod(RayError):
     """A known path with a method it does not have. `route`: the path's name; `allowed`: the `Allow` header's value."""
 
     def __init__(self, route: str, allowed: str) -> None:
-        super().__init__("method_not_allowed", f"{route} allows {allowed}.")
+        super().__init__("method_not_allowed", f"{route} allows {allowed}")
         self.route = route
         self.allowed = allowed
 
@@ -51,7 +51,7 @@ def find_route(method: str, path: str) -> Route:
     methods = _PATHS.get(path)
     if methods is None:
         if not path.startswith(_JOB_PREFIX) or len(path) == len(_JOB_PREFIX) or "/" in path[len(_JOB_PREFIX) :]:
-            raise RayError("not_found", "There is no such route.")
+            raise RayError("not_found", "there is no such route")
         methods = _JOB_METHODS
     route = methods.get(method)
     if route is None:

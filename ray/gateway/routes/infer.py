@@ -2,7 +2,7 @@
 
 Both forms read the same generation. Leaving it is what matters: whatever ends the request (an answer, an error, a
 client that went away), the reader leaves, and the last reader to leave cancels the work.
-Source: http-api specification, section 4; for `"stream": true`, the WHATWG server-sent events format.
+Source: http-api, section 4; for `"stream": true`, the WHATWG server-sent events format.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ async def infer(services: Services, exchange: Exchange) -> Response:
     request = normalise_request(body, services.config)
     runtime = services.runtime
     deadline = runtime.new_deadline()
-    exchange.reported = True  # from here on the runtime logs what goes wrong
     reader = await runtime.generate(request, exchange.caller, deadline, exchange.request_id)
+    exchange.reported = True  # what a reader raises has been logged by the runtime
     if streamed:
         return await start_events(reader, exchange)
     async with reader:
@@ -47,7 +47,7 @@ def wants_stream(body: object) -> bool:
         return False
     wanted = body.get("stream", False)
     if not isinstance(wanted, bool):
-        raise RayError("invalid_request", "stream must be true or false.")
+        raise RayError("invalid_request", "stream must be true or false", details={"field": "stream"})
     return wanted
 
 

@@ -1,6 +1,6 @@
 """`/v1/jobs`: durable jobs. This version keeps none, and says so with the code of a queue that is switched off.
 
-Source: http-api specification, sections 2 (step 6) and 5.
+Source: http-api, section 5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ async def refuse(services: Services, exchange: Exchange) -> Response:
     """Always RayError `async_queue_disabled`, before the body is asked for."""
     raise RayError(
         "async_queue_disabled",
-        "Durable jobs are not available on this gateway: use POST /v1/infer.",
+        "durable jobs are not available on this gateway: use POST /v1/infer",
     )
 
 

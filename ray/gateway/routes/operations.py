@@ -1,6 +1,6 @@
 """The routes for people and machines that run Ray: liveness, readiness, health, metrics, effective configuration.
 
-Source: http-api specification, section 6.
+Source: http-api, section 6.
 """
 
 from __future__ import annotations

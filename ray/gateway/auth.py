@@ -15,6 +15,7 @@ from ray.errors import RayError
 from ray.types import Caller
 
 MAX_TOKEN_CHARS = 1_024
+_CONTROLS = bytes(range(0x21)) + b"\x7f"
 CHALLENGE = ("www-authenticate", 'Bearer realm="ray"')
 
 
@@ -59,7 +60,7 @@ def bearer_token(authorization: Sequence[str]) -> bytes | None:
     `authorization`: the values of all `Authorization` lines, decoded as Latin-1, so encoding them gives the bytes the
     client sent (keys may hold UTF-8). The same line twice is one token; two different lines are none.
     """
-    if not authorization or any(line != authorization[0] for line in authorization):
+    if not authorization or (len(authorization) > 1 and len(set(authorization)) > 1):
         return None
     try:
         parts = authorization[0].encode("latin-1").split()
@@ -68,7 +69,7 @@ def bearer_token(authorization: Sequence[str]) -> bytes | None:
     if len(parts) != 2 or parts[0].lower() != b"bearer":
         return None
     token = parts[1]
-    if any(byte <= 0x20 or byte == 0x7F for byte in token):
+    if len(token.translate(None, _CONTROLS)) != len(token):
         return None
     chars = len(token) if token.isascii() else len(token.decode("utf-8", "replace"))
     return token if chars <= MAX_TOKEN_CHARS else None

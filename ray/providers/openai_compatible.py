@@ -13,7 +13,7 @@ from ray.errors import RayError
 from ray.providers.base import CallContext, Preparation
 from ray.providers.chat import CHAT_PATH, ChatReader, chat_body
 from ray.providers.reading import is_json_object, mapping, timings
-from ray.providers.upstream import Upstream, is_loading, upstream_status
+from ray.providers.upstream import UNLIMITED, Upstream, is_loading, upstream_status
 from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
 from ray.types import Chunk, Counts, Finish, Health, InferenceRequest, Message, ProviderDiagnostics, ProviderStatus
 
@@ -42,11 +42,14 @@ class OpenAICompatibleProvider:
     async def warm(self) -> None:
         """Send the warm-up requests in order; what they answer does not matter. Raises the first failure."""
         for request in warmup_requests(self._adapter.warmup_requests):
-            reader = ChatReader(request.max_tokens)
-            deadline = Deadline.after_ms(self._adapter.timeout_ms)
-            async with aclosing(self._chat(request, WARMUP_REQUEST_ID, deadline, reader)) as pieces:
-                async for _ in pieces:
-                    pass
+            pieces = self._chat(request, WARMUP_REQUEST_ID, UNLIMITED, ChatReader(request.max_tokens))
+            try:
+                async with aclosing(pieces):
+                    async for _ in pieces:
+                        pass
+            except RayError as error:
+                if error.code != "provider_invalid_response":
+                    raise
 
     async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
         """The request as it is; the backend renders and counts."""
@@ -153,9 +156,7 @@ class OpenAICompatibleProvider:
         return "ready", {"probe": "/health"}
 
     async def _get(self, path: str) -> object:
-        return await self._upstream.call(
-            "GET", path, deadline=Deadline.after_ms(PROBE_TIMEOUT_MS), timeout_ms=PROBE_TIMEOUT_MS
-        )
+        return await self._upstream.call("GET", path, timeout_ms=PROBE_TIMEOUT_MS)
 
     def _judge_models(self, document: object) -> tuple[ProviderStatus, dict[str, object]] | None:
         """What the list of models says about this model; None when it says nothing."""

@@ -7,6 +7,7 @@ stand once. No retries: whether a failed request may be sent again is not known 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
@@ -27,6 +28,8 @@ MAX_BODY_BYTES = 1_048_576
 MAX_ERROR_BODY_BYTES = 4_096
 MAX_API_KEY_CHARS = 1_024
 LOADING_RETRY_SECONDS = 2
+# For calls that no request waits for: only the adapter's timeout bounds them.
+UNLIMITED = Deadline(math.inf)
 
 
 class UpstreamSettings(Protocol):
@@ -99,15 +102,23 @@ class Upstream:
         return self._client.base_path
 
     async def call(
-        self, method: str, path: str, body: object = None, *, deadline: Deadline, timeout_ms: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        deadline: Deadline | None = None,
+        timeout_ms: float | None = None,
     ) -> object:
         """One exchange. Returns the parsed JSON of a 2xx answer, its text if it is of another media type, None for 204.
 
-        `timeout_ms`: at most that long, and never longer than the adapter's timeout or `deadline`.
+        `timeout_ms`: at most that long, and never longer than the adapter's timeout or `deadline`, that of the request
+        on whose behalf this call is made, if there is one.
         Codes: `provider_upstream_error`, `request_context_window_exceeded`, `provider_timeout`, `request_timeout`,
         `provider_request_failed`, `provider_response_too_large`, `provider_request_too_large`,
         `provider_invalid_response`.
         """
+        deadline = deadline or UNLIMITED
         allowed_ms = self._allowed_ms(timeout_ms)
         data = self._encoded(path, body)
         key = self._api_key(path)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ray.clock import Deadline
 from ray.errors import RayError
 from ray.providers.reading import count, mapping, text
 from ray.providers.upstream import Upstream, upstream_status
@@ -95,7 +94,7 @@ class CapabilityReader:
 
     async def _read(self) -> Capabilities:
         try:
-            props = mapping(await self._call("GET", "/props", None, PROPS_TIMEOUT_MS))
+            props = mapping(await self._upstream.call("GET", "/props", timeout_ms=PROPS_TIMEOUT_MS))
             if not props:
                 raise self._upstream.invalid("/props", "is not a JSON object")
         except RayError as error:
@@ -126,7 +125,7 @@ class CapabilityReader:
         self._template_tried_at = now
         body = {"messages": [{"role": "user", "content": "ping"}]}
         try:
-            answer = mapping(await self._call("POST", "/apply-template", body, TEMPLATE_TIMEOUT_MS))
+            answer = mapping(await self._upstream.call("POST", "/apply-template", body, timeout_ms=TEMPLATE_TIMEOUT_MS))
             if text(answer.get("prompt")) is None:
                 raise self._upstream.invalid("/apply-template", "has no prompt")
         except RayError as error:
@@ -136,11 +135,6 @@ class CapabilityReader:
             self._template_error = error
         else:
             self._template, self._template_error = "available", None
-
-    async def _call(self, method: str, path: str, body: object, timeout_ms: int) -> object:
-        return await self._upstream.call(
-            method, path, body, deadline=Deadline.after_ms(timeout_ms), timeout_ms=timeout_ms
-        )
 
 
 def read_props(props: Mapping[str, object], context_window: int) -> Capabilities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ray.clock import Deadline, iso_now
+from ray.clock import iso_now
 from ray.config import LlamaCppAdapter
 from ray.errors import RayError
 from ray.providers.llama_cpp.capabilities import Capabilities, CapabilityReader
@@ -61,9 +61,7 @@ class HealthProbe:
     async def _ask(self) -> RayError | None:
         """What `/health` has to say against this server; None when it is well."""
         try:
-            answer = await self._upstream.call(
-                "GET", "/health", deadline=Deadline.after_ms(HEALTH_TIMEOUT_MS), timeout_ms=HEALTH_TIMEOUT_MS
-            )
+            answer = await self._upstream.call("GET", "/health", timeout_ms=HEALTH_TIMEOUT_MS)
         except RayError as error:
             return error
         said = text(mapping(answer).get("status"))

@@ -31,7 +31,7 @@ from ray.providers.llama_cpp.prompt_format import (
 from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
 from ray.providers.reading import mapping
-from ray.providers.upstream import Upstream
+from ray.providers.upstream import UNLIMITED, Upstream
 from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
 from ray.types import Chunk, Health, InferenceRequest, Message, ProviderDiagnostics
 
@@ -80,8 +80,7 @@ class LlamaCppProvider:
         """Run the warm-up requests in order, as any request would run. Raises the first failure."""
         await self._capabilities.refresh()
         for request in warmup_requests(self._adapter.warmup_requests):
-            deadline = Deadline.after_ms(self._adapter.timeout_ms)
-            context = CallContext(request_id=WARMUP_REQUEST_ID, deadline=deadline, lane="short")
+            context = CallContext(request_id=WARMUP_REQUEST_ID, deadline=UNLIMITED, lane="short")
             preparation = await self.prepare(request, context)
             async with aclosing(self._generate(preparation, context)) as chunks:
                 async for _ in chunks:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ray.clock import Deadline
 from ray.errors import RayError
 from ray.providers.reading import count, mapping
 from ray.providers.upstream import Upstream
@@ -55,9 +54,7 @@ class SlotReader:
             return self._snapshot
         self._next_read_at = time.monotonic() + MIN_POLL_SECONDS
         try:
-            document = await self._upstream.call(
-                "GET", "/slots", deadline=Deadline.after_ms(self._timeout_ms), timeout_ms=self._timeout_ms
-            )
+            document = await self._upstream.call("GET", "/slots", timeout_ms=self._timeout_ms)
             self._snapshot = SlotSnapshot(read_slots(document, self._context_window))
         except RayError as error:
             self._snapshot = SlotSnapshot(error=error.message)

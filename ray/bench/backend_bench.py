@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.bench.figures import repeated
+from ray.bench.figures import repeated, single
 from ray.bench.gateway_process import (
     CONNECT_PAUSE_SECONDS,
     HOST,
@@ -28,13 +28,14 @@ from ray.bench.gateway_process import (
     wait_for_livez,
 )
 from ray.bench.load import Address, Connection, Reply, ask, request_bytes
-from ray.bench.process import MeasurementError, ServerProcess, free_port
+from ray.bench.process import MeasurementError, ServerProcess, cpu_seconds, free_port, resident_mb
 from ray.bench.report import Budget, Row
 from ray.config import LlamaCppAdapter, config_from_mapping
 from ray.providers import launch_command
 
 RATIO = Budget(0.97, at_least=True)
 FREED_MS = Budget(100)
+LOADED_MB = Budget(40)
 LOAD_SECONDS = 300.0
 ANSWER_SECONDS = 120.0
 
@@ -65,7 +66,7 @@ class BackendPlan:
     disconnects: int
 
 
-FULL = BackendPlan(pairs=8, tokens=96, disconnects=5)
+FULL = BackendPlan(pairs=10, tokens=96, disconnects=5)
 QUICK = BackendPlan(pairs=2, tokens=16, disconnects=1)
 
 
@@ -85,9 +86,11 @@ def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: 
             with workplace.start("backend", config, port) as gateway:
                 wait_for_livez(gateway, through)
                 progress(f"{plan.pairs} pairs of answers, directly and through the gateway")
-                rows = _rate_rows(direct, through, plan)
+                rows = _rate_rows(direct, through, gateway.pid, plan)
                 progress(f"leaving {plan.disconnects} times in mid-answer")
-                return [*rows, _freed_row(direct, through, plan)]
+                rows.append(_freed_row(direct, through, plan))
+                memory = single(resident_mb(gateway.pid))
+                return [*rows, Row("rss_backend_mb", "resident memory after these answers", "MB", memory, LOADED_MB)]
 
 
 @contextmanager
@@ -197,39 +200,45 @@ def completion_tokens(reply: Reply) -> int:
     return tokens
 
 
-def _rate(address: Address, request: bytes) -> float:
-    """Tokens per second of one answer as its client sees it: from connecting to the last byte."""
+def _timed(address: Address, request: bytes) -> tuple[int, float]:
+    """Tokens of one answer, and the seconds it took its client: from connecting to the last byte."""
     started = time.perf_counter()
     reply = ask(address, request, ANSWER_SECONDS)
-    return completion_tokens(reply) / (time.perf_counter() - started)
+    return completion_tokens(reply), time.perf_counter() - started
 
 
-def _rate_rows(direct: Address, through: Address, plan: BackendPlan) -> list[Row]:
+def _rate_rows(direct: Address, through: Address, pid: int, plan: BackendPlan) -> list[Row]:
+    """`pid`: of the gateway."""
     numbers = iter(range(2, 10_000))
-
-    def ask_directly() -> float:
-        return _rate(direct, direct_request(question(next(numbers)), plan.tokens))
-
-    def ask_through() -> float:
-        return _rate(through, gateway_request(question(next(numbers)), plan.tokens))
-
-    ask_directly()
-    ask_through()
     direct_rates: list[float] = []
     through_rates: list[float] = []
+    cpu_us: list[float] = []
+
+    def ask_directly() -> None:
+        tokens, seconds = _timed(direct, direct_request(question(next(numbers)), plan.tokens))
+        direct_rates.append(tokens / seconds)
+
+    def ask_through() -> None:
+        before = cpu_seconds(pid)
+        tokens, seconds = _timed(through, gateway_request(question(next(numbers)), plan.tokens))
+        through_rates.append(tokens / seconds)
+        cpu_us.append((cpu_seconds(pid) - before) / tokens * 1e6)
+
+    # Both have something to do once only: the server maps its model, the gateway asks what the server can do.
+    ask_directly()
+    ask_through()
+    for samples in (direct_rates, through_rates, cpu_us):
+        samples.clear()
     for turn in range(plan.pairs):
         # Who goes first changes with every pair, so that a machine which gets slower or faster favours nobody.
-        if turn % 2:
-            through_rates.append(ask_through())
-            direct_rates.append(ask_directly())
-        else:
-            direct_rates.append(ask_directly())
-            through_rates.append(ask_through())
+        for asking in (ask_through, ask_directly) if turn % 2 else (ask_directly, ask_through):
+            asking()
     ratios = [ours / theirs for ours, theirs in zip(through_rates, direct_rates, strict=True)]
     return [
         Row("tokens_direct", f"llama-server directly, {plan.tokens} tokens", "tok/s", repeated(direct_rates)),
         Row("tokens_through", f"through the gateway, {plan.tokens} tokens", "tok/s", repeated(through_rates)),
         Row("tokens_ratio", RATIO_LABEL, "", repeated(ratios), RATIO),
+        Row("token_cpu_us", "gateway CPU per generated token", "us", repeated(cpu_us)),
     ]
 
 
@@ -241,26 +250,37 @@ def _freed_row(direct: Address, through: Address, plan: BackendPlan) -> Row:
 
 
 def _freed_after_ms(direct: Address, through: Address, number: int) -> float:
+    """Milliseconds from leaving after the first token until the slot is free. Before the first token it would take as
+    long as the batch of the prompt that is being computed: `llama-server` looks up only between batches."""
     request = infer_request(question(number), system=SYSTEM_TEXT, maxTokens=256, cache=False, stream=True)
     client = Connection(through)
     try:
         client.socket.sendall(request)
-        _poll_slots(direct, busy=True)
+        _read_until(client, b"event: token")
         left = time.perf_counter()
         client.close()
-        _poll_slots(direct, busy=False)
+        _poll_until_free(direct)
         return (time.perf_counter() - left) * 1000
     finally:
         client.close()
 
 
-def _poll_slots(direct: Address, *, busy: bool) -> None:
-    """Wait until `llama-server` itself says that a slot is busy, or that none is. Each poll is a connection of its own,
-    because the server closes a kept one after 100 requests."""
+def _read_until(client: Connection, expected: bytes) -> None:
+    received = b""
+    while expected not in received:
+        data = client.socket.recv(65_536)
+        if not data:
+            raise MeasurementError(f"a streamed answer ended before its first token: {received[:300]!r}")
+        received += data
+
+
+def _poll_until_free(direct: Address) -> None:
+    """Wait until `llama-server` itself says that no slot is busy. Each poll is a connection of its own, because the
+    server closes a kept one after 100 requests."""
     give_up = time.perf_counter() + ANSWER_SECONDS
-    while slots_busy(ask(direct, _SLOTS)) is not busy:
+    while slots_busy(ask(direct, _SLOTS)):
         if time.perf_counter() > give_up:
-            raise MeasurementError(f"llama-server's slots did not become {'busy' if busy else 'free'}")
+            raise MeasurementError("llama-server's slot stayed busy after its client had left")
         time.sleep(CONNECT_PAUSE_SECONDS)
 
 

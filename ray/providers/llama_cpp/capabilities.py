@@ -85,8 +85,8 @@ class CapabilityReader:
         self._known = None
 
     async def close(self) -> None:
+        """Wait for a reading under way; the upstream is closed already, so that takes no time."""
         if self._reading is not None:
-            self._reading.cancel()
             await asyncio.wait([self._reading])
 
     def _finished(self, _: asyncio.Task[Capabilities]) -> None:

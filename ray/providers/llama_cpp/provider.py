@@ -115,8 +115,9 @@ class LlamaCppProvider:
         return self._generate(preparation, context)
 
     async def close(self) -> None:
-        await self._capabilities.close()
+        # In this order: a reading under way fails with the closed client, and nobody who waits for it is cancelled.
         await self._upstream.close()
+        await self._capabilities.close()
 
     async def _generate(self, preparation: Preparation, context: CallContext) -> AsyncGenerator[Chunk, None]:
         if not preparation.prompt:

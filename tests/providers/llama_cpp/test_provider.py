@@ -493,6 +493,18 @@ def test_given_a_loading_backend_when_warmed_then_the_failure_says_so() -> None:
     run(main())
 
 
+def test_given_a_reading_under_way_when_closed_then_who_waits_for_it_still_gets_a_verdict() -> None:
+    async def main() -> None:
+        async with backend() as (fake, provider):
+            fake.always("/props", hanging_answer())
+            task = asyncio.create_task(provider.health())
+            await fake.wait_for("/props")
+            await provider.close()
+            assert (await task).status in ("degraded", "unavailable")
+
+    run(main())
+
+
 def test_given_a_provider_in_use_when_closed_then_what_runs_is_ended() -> None:
     async def main() -> None:
         async with FakeLlamaServer() as fake, backend(adapter={"baseUrl": fake.base_url}) as (_, provider):

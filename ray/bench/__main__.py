@@ -22,7 +22,7 @@ from ray.bench.backend_bench import Backend
 from ray.bench.gateway_process import MAX_CONNECTIONS
 from ray.bench.load import Address
 from ray.bench.process import MeasurementError, parse_machine_ticks
-from ray.bench.report import Report, json_document, machine_facts, number, text_table
+from ray.bench.report import Report, json_document, machine_facts, text_table
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -119,7 +119,7 @@ def _gateway_report(options: argparse.Namespace) -> Report:
         rows += backend_bench.rows_without_backend()
     facts["took"] = f"{time.monotonic() - started:.0f} s"
     share = _foreign_share(machine_before, own_before)
-    facts["used by other processes meanwhile"] = f"{number(share * 100)} % of the machine"
+    facts["used by other processes meanwhile"] = f"{share:.0%} of the machine"
     return Report("gateway-bench", rows, facts)
 
 

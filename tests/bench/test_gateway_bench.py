@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from ray.bench.gateway_bench import FULL, QUICK, Samples, interpreter_name, kind_rows, request_kinds
 from ray.bench.process import MeasurementError
+from tests.bench.polling import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +80,30 @@ def test_a_quick_run_measures_the_real_gateway_from_start_to_freed_slot() -> Non
         assert 0 < rows[name]["low"] <= rows[name]["value"] <= rows[name]["high"], name
     for budgeted in ("cold_start_ms", "rss_idle_mb", "rss_loaded_mb", "cached_cpu_us", "freed_ms"):
         assert rows[budgeted]["verdict"] in ("ok", "over")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_takes_its_gateway_along(stop: signal.Signals) -> None:
+    command = [sys.executable, "-m", "ray.bench", "gateway", "--json"]
+    # A shell that starts this in the background would make SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        bench = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with bench:
+        until(lambda: _children(bench.pid) != [])
+        gateways = _children(bench.pid)
+        bench.send_signal(stop)
+        assert bench.wait(60) == 130
+        assert bench.stdout is not None
+        assert bench.stdout.read() == b""
+    assert [pid for pid in gateways if Path(f"/proc/{pid}").exists()] == []
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []

@@ -1,8 +1,9 @@
 """Warming a backend in the background, for as long as it takes, and again whenever it came back.
 
 The listener is up before the first attempt: `/livez` answers while a model is still loading. A failed attempt is
-repeated after 2, 4, 8, 15, 15, ... seconds without end, because on a single box there is nobody else to ask. After a
-success the backend is watched once a second, so that a restarted one is warmed before the next request pays for it.
+repeated after 2, 4, 8, 15, 15, ... seconds without end, because on a single box there is nobody else to ask; a backend
+that was not there is warmed within a second of its arrival. After a success the backend is watched once a second, so
+that a restarted one is warmed before the next request pays for it.
 Source: http-api, section 12.
 """
 
@@ -14,7 +15,6 @@ from typing import Protocol
 
 from ray.errors import RayError
 from ray.telemetry import Logger, error_fields
-from ray.types import Health
 
 FIRST_RETRY_MS = 2_000
 MAX_RETRY_MS = 15_000
@@ -35,9 +35,9 @@ class Warmable(Protocol):
 
     async def warm(self) -> None: ...
 
-    async def provider_health(self) -> Health: ...
+    async def backend_answers(self) -> bool: ...
 
-    def needs_warming(self, health: Health) -> bool: ...
+    async def needs_warming(self) -> bool: ...
 
 
 class WarmUp:
@@ -83,8 +83,21 @@ class WarmUp:
         failures = 0
         while not await self._attempt(failures):
             failures += 1
-            await self._sleep_ms(self.delay_ms)
+            await self._pause()
             self.delay_ms = 0
+
+    async def _pause(self) -> None:
+        """Wait out the delay, or until a backend that did not answer does: from then on waiting helps nobody."""
+        if await self._runtime.backend_answers():
+            await self._sleep_ms(self.delay_ms)
+            return
+        remaining_ms = self.delay_ms
+        while remaining_ms > 0:
+            step_ms = min(remaining_ms, WATCH_INTERVAL_MS)
+            await self._sleep_ms(step_ms)
+            remaining_ms -= step_ms
+            if await self._runtime.backend_answers():
+                return
 
     async def _attempt(self, failures: int) -> bool:
         """One attempt after so many failures in a row; whether it succeeded."""
@@ -117,5 +130,5 @@ class WarmUp:
     async def _watch_until_cold(self) -> None:
         while True:
             await self._sleep_ms(WATCH_INTERVAL_MS)
-            if self._runtime.needs_warming(await self._runtime.provider_health()):
+            if await self._runtime.needs_warming():
                 return

@@ -229,7 +229,8 @@ class Connection:
         """Answer bytes that are not a request, and end the connection."""
         response = self._owner.error_response(error, None)
         await self._out.send(response, "GET", "1.1", keep_alive=False)
-        await self._linger()
+        if error.status != 408:
+            await self._linger()
 
     async def _answer(self, head: RequestHead) -> bool:
         """Answer one request. Whether the connection can carry another one."""
@@ -257,7 +258,8 @@ class Connection:
             self.active = False
         if keep_alive and not self._owner.draining:
             return True
-        if not complete or self._parser.buffered:
+        # A client that has used up its time gets no more of it: its place is wanted.
+        if (not complete or self._parser.buffered) and response.status != 408:
             await self._linger()
         return False
 

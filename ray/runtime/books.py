@@ -65,7 +65,7 @@ class Books:
                 "inference rejected",
                 event="inference_rejected",
                 request_id=request_id,
-                error=error_fields(error, stack=False),
+                error=without_body(error_fields(error, stack=False)),
             )
         else:
             # An unforeseen exception is wrapped for the client; the log shows where it really came from.
@@ -74,7 +74,7 @@ class Books:
                 "inference failed",
                 event="inference_failed",
                 request_id=request_id,
-                error={**error_fields(cause, stack=True), "code": error.code, "status": error.status},
+                error=without_body({**error_fields(cause, stack=True), "code": error.code, "status": error.status}),
             )
 
     def looked_up(self, *, hit: bool) -> None:
@@ -163,3 +163,11 @@ class Books:
         }
         for name, value in gauges.items():
             self._metrics.set(name, value)
+
+
+def without_body(described: dict[str, object]) -> dict[str, object]:
+    """An error for the log, without what a backend wrote about it: that may quote the prompt."""
+    details = described.get("details")
+    if not isinstance(details, dict) or "body" not in details:
+        return described
+    return {**described, "details": {name: value for name, value in details.items() if name != "body"}}

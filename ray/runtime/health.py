@@ -27,6 +27,9 @@ HEALTH_TTL_S = 1.0
 MAX_LATENCY_MS = 120_000
 MAX_MESSAGE_CHARS = 512
 
+# What a backend says of itself when no generation can succeed.
+AWAY: frozenset[ProviderStatus] = frozenset({"unavailable", "warming"})
+
 STATUS_GAUGE: dict[ProviderStatus, float] = {
     "ready": 1.0,
     "degraded": 0.5,
@@ -102,6 +105,7 @@ class BackendWatch:
         self._metrics = metrics
         self._clock = clock
         self._state: WarmState = "idle"
+        self._lost = False  # it was warm once, and is not any more
         self._failure: str | None = None
         self._warming: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[Health] | None = None
@@ -132,21 +136,24 @@ class BackendWatch:
 
     async def health(self) -> Health:
         """The backend's health, at most one second old, warm state included. Concurrent callers share one probe."""
-        health = overlaid(await self._own_health(), self._state, self._failure)
+        own = await self._own_health()
+        # A backend that was lost and answers again is about to be warmed: it is not ready yet.
+        state = "warming" if self._state == "idle" and self._lost else self._state
+        health = overlaid(own, state, self._failure)
         self._metrics.set("provider.health.status", STATUS_GAUGE[health.status], status=health.status)
         if health.latency_ms is not None:
             self._metrics.set("provider.health.latency_ms", health.latency_ms)
         return health
 
-    def needs_warming(self, health: Health) -> bool:
-        """Should `warm()` be called now? `health`: the latest answer of `health()`.
+    async def answers(self) -> bool:
+        """Whether the backend's own word, at most a second old, is that it can be used."""
+        return (await self._own_health()).status not in AWAY
 
-        True after a failed attempt, and when a backend that was never warmed, or that went away and came back, can be
-        reached. The caller keeps the delays between attempts.
-        """
-        if self._state == "failed":
-            return True
-        return self._state == "idle" and health.status not in ("unavailable", "warming")
+    async def needs_warming(self) -> bool:
+        """Should `warm()` be called now? True after a failed attempt, and when a backend that was never warmed, or that
+        went away and came back, answers. The caller keeps the delays between attempts."""
+        answers = await self.answers()
+        return self._state == "failed" or (self._state == "idle" and answers)
 
     def forget(self) -> None:
         """Ask the backend anew next time: something happened that makes the last answer doubtful."""
@@ -178,6 +185,7 @@ class BackendWatch:
             raise
         else:
             self._state = "ready"
+            self._lost = False
             self._failure = None
             self._logger.info("provider warmed", event="provider_warmed", modelId=self._model_id)
         finally:
@@ -206,7 +214,7 @@ class BackendWatch:
 
     def _notice(self, health: Health) -> None:
         """Compare with what was known: is this still the backend that was warmed?"""
-        if health.status in ("unavailable", "warming"):
+        if health.status in AWAY:
             self._went_away()
             return
         seen = identity(health)
@@ -219,6 +227,7 @@ class BackendWatch:
     def _went_away(self) -> None:
         if self._state == "ready" and self._warm_on_boot:
             self._state = "idle"
+            self._lost = True
             self._logger.warn(
                 "provider went away; it will be warmed again when it answers",
                 event="provider_lost",

@@ -272,9 +272,13 @@ class Runtime:
         """Prime the backend; concurrent callers share one attempt. Raises `RayError` when it failed."""
         await self._watch.warm()
 
-    def needs_warming(self, health: Health) -> bool:
-        """Should `warm` be called now, given the latest `provider_health`? See `BackendWatch.needs_warming`."""
-        return self._watch.needs_warming(health)
+    async def needs_warming(self) -> bool:
+        """Should `warm` be called now? See `BackendWatch.needs_warming`. Never raises."""
+        return await self._watch.needs_warming()
+
+    async def backend_answers(self) -> bool:
+        """Whether the backend itself says that it can be used, at most a second ago. Never raises."""
+        return await self._watch.answers()
 
     async def provider_health(self) -> Health:
         """The backend's health, at most a second old, warm state included. Never raises."""

@@ -8,11 +8,10 @@ import json
 
 import pytest
 
-from ray.clock import iso_now
 from ray.errors import RayError
 from ray.gateway.warm_up import WarmUp, retry_delay_ms
 from ray.telemetry import Logger
-from ray.types import Health, ProviderStatus
+from ray.types import ProviderStatus
 
 BROKEN = RayError("provider_request_failed", "connection refused")
 BUG = ZeroDivisionError("division by zero")
@@ -34,13 +33,13 @@ class FakeRuntime:
             raise outcome
         self.warm_state = True
 
-    async def provider_health(self) -> Health:
+    async def backend_answers(self) -> bool:
         if self.status == "unavailable":
             self.warm_state = False
-        return Health(self.status, iso_now())
+        return self.status == "ready"
 
-    def needs_warming(self, health: Health) -> bool:
-        return not self.warm_state and health.status != "unavailable"
+    async def needs_warming(self) -> bool:
+        return await self.backend_answers() and not self.warm_state
 
 
 class Sleeper:
@@ -189,6 +188,27 @@ def test_given_a_restarted_backend_that_cannot_be_warmed_when_retried_then_the_d
         bench.sleeper.go_on()
         assert await bench.sleeper.next_wait() == 1_000
         assert (bench.warm_up.attempts, bench.warm_up.failures) == (4, 2)
+        await bench.warm_up.stop()
+
+    asyncio.run(main())
+
+
+def test_given_a_backend_that_is_not_there_when_it_arrives_then_it_is_warmed_without_waiting_out_the_delay() -> None:
+    async def main() -> None:
+        bench = Bench(BROKEN, BROKEN)
+        bench.runtime.status = "unavailable"
+        bench.warm_up.start()
+        assert [await bench.sleeper.next_wait(), bench.warm_up.delay_ms] == [1_000, 2_000]
+        bench.sleeper.go_on()
+        assert await bench.sleeper.next_wait() == 1_000
+        bench.sleeper.go_on()  # two seconds are over: the second attempt fails too
+        assert [await bench.sleeper.next_wait(), bench.warm_up.delay_ms] == [1_000, 4_000]
+        assert bench.runtime.warmed == 2
+
+        bench.runtime.status = "ready"
+        bench.sleeper.go_on()
+        assert await bench.sleeper.next_wait() == 1_000
+        assert (bench.runtime.warmed, bench.warm_up.succeeded, bench.warm_up.delay_ms) == (3, True, 0)
         await bench.warm_up.stop()
 
     asyncio.run(main())

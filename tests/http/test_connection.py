@@ -74,6 +74,20 @@ def test_dripping_bytes_do_not_move_the_deadline_of_a_head() -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\nHos", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"]
+)
+def test_a_client_whose_time_is_up_does_not_keep_its_place_a_moment_longer(sent: bytes) -> None:
+    async def main() -> None:
+        limits = Limits(headers_timeout_s=0.05, request_timeout_s=0.05, linger_timeout_s=3_600)
+        async with serving(limits=limits) as site, await site.client() as client:
+            await client.send(sent)
+            assert (await client.response()).status == 408
+            await until(lambda: site.server.counts().sockets == 0)
+
+    run(main)
+
+
 def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
     async def main() -> None:
         async with serving(limits=Limits(request_timeout_s=0.05)) as site, await site.client() as client:

@@ -45,7 +45,7 @@ class Scene:
         return (await self.watch.health()).status
 
     async def needs_warming(self) -> bool:
-        return self.watch.needs_warming(await self.watch.health())
+        return await self.watch.needs_warming()
 
 
 # -- the overlay, as a table
@@ -130,7 +130,7 @@ def test_a_failed_attempt_is_unavailable_until_one_succeeds() -> None:
             "unavailable",
             {"rayWarmupStatus": "failed", "rayWarmupMessage": "connection refused"},
         )
-        assert scene.watch.needs_warming(health)
+        assert await scene.needs_warming()
         await scene.watch.warm()
         assert await scene.status() == "ready"
         assert not await scene.needs_warming()
@@ -243,10 +243,11 @@ def test_a_backend_that_was_away_is_warmed_again_once_it_answers(gone: ProviderS
         assert not await scene.needs_warming()
         assert await scene.status(after_s=1.0) == gone
         assert not await scene.needs_warming()  # nobody there to be warmed
-        assert await scene.status(after_s=1.0) == "ready"
+        assert await scene.status(after_s=1.0) == "warming"  # it answers, and is cold
         assert await scene.needs_warming()
         await scene.watch.warm()
         assert (scene.provider.warmed, await scene.needs_warming()) == (2, False)
+        assert await scene.status() == "ready"
         assert scene.log.getvalue().count("provider_lost") == 1
 
     asyncio.run(main())
@@ -323,8 +324,8 @@ def test_a_backend_that_crashed_and_came_back_between_two_probes_is_warmed_again
             with pytest.raises(RayError, match="connection lost"):
                 await reader.result()
         health = await house.runtime.provider_health()
-        assert health.status == "ready"
-        assert house.runtime.needs_warming(health)
+        assert health.status == "warming"
+        assert await house.runtime.needs_warming()
         assert (await house.answer()).output == "fine"  # warm state never gates inference
 
     asyncio.run(main())

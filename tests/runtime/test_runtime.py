@@ -633,3 +633,23 @@ def test_the_level_gauges_are_those_of_the_moment_of_reading() -> None:
         await until(house.is_idle)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [400, 502])
+def test_what_a_backend_wrote_about_a_failure_reaches_the_client_but_not_the_log(status: int) -> None:
+    async def main() -> None:
+        refused = RayError(
+            "provider_upstream_error",
+            "the model backend answered /completion with status 500",
+            details={"pathname": "/completion", "body": "cannot handle prompt 'dear customer'"},
+            status=status,
+        )
+        house = House(FakeProvider([refused]))
+        async with await house.ask() as reader:
+            with pytest.raises(RayError) as caught:
+                await reader.result()
+        assert "dear customer" in str(caught.value.details)
+        assert "dear customer" not in house.log.getvalue()
+        assert "/completion" in house.log.getvalue()
+
+    asyncio.run(main())

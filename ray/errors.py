@@ -137,10 +137,7 @@ def bounded(value: object) -> object:
     exceptions become `{name, message}`, non-finite numbers become text, cycles become `[Circular]`, lone surrogates
     are replaced. It never raises: a value that cannot be read is replaced by the reason.
     """
-    try:
-        return _bounded(value, 0, ())
-    except Exception as error:  # noqa: BLE001 - a value that breaks while it is read must not hide the error it explains
-        return f"[Unreadable: {type(error).__name__}]"
+    return _bounded(value, 0, ())
 
 
 def _bounded(value: object, depth: int, ancestors: tuple[int, ...]) -> object:
@@ -161,11 +158,18 @@ def _bounded(value: object, depth: int, ancestors: tuple[int, ...]) -> object:
         return "[Circular]"
     if depth >= MAX_DETAIL_DEPTH:
         return "[Truncated]"
+    try:
+        return _bounded_container(value, depth, (*ancestors, id(value)))
+    except Exception as error:  # noqa: BLE001 - a value that breaks while it is read must not hide what it explains
+        return f"[Unreadable: {type(error).__name__}]"
+
+
+def _bounded_container(value: object, depth: int, ancestors: tuple[int, ...]) -> object:
     if isinstance(value, Mapping):
-        return _bounded_mapping(value, depth, (*ancestors, id(value)))
+        return _bounded_mapping(value, depth, ancestors)
     if isinstance(value, Sequence | set | frozenset):
         items = list(value)
-        copied = [_bounded(item, depth + 1, (*ancestors, id(value))) for item in items[:MAX_DETAIL_ITEMS]]
+        copied = [_bounded(item, depth + 1, ancestors) for item in items[:MAX_DETAIL_ITEMS]]
         if len(items) > MAX_DETAIL_ITEMS:
             copied.append(f"[Truncated {len(items) - MAX_DETAIL_ITEMS} items]")
         return copied

@@ -152,18 +152,15 @@ def _sanitised(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _field(name: str, value: object) -> object:
-    try:
-        # Wrapped in one mapping, because the line itself is the first of the six permitted levels.
-        copied = bounded({"field": value})
-        kept = copied["field"] if isinstance(copied, dict) else None
-        if isinstance(kept, dict) and isinstance(value, Mapping):
-            # `bounded` drops stacks because clients must not see them; a log line is the place where they belong.
-            stack = value.get("stack")
-            if isinstance(stack, str):
-                kept["stack"] = bounded(stack)
-        return _redacted(name, kept)
-    except Exception as error:  # noqa: BLE001 - a hostile mapping or property must not stop the line
-        return f"[Unserializable object: {type(error).__name__}]"
+    # Wrapped in one mapping, because the line itself is the first of the six permitted levels.
+    copied = bounded({"field": value})
+    kept = copied["field"] if isinstance(copied, dict) else None
+    if isinstance(kept, dict) and isinstance(value, Mapping):
+        # `bounded` drops stacks because clients must not see them; a log line is the place where they belong.
+        stack = value.get("stack")
+        if isinstance(stack, str):
+            kept["stack"] = bounded(stack)
+    return _redacted(name, kept)
 
 
 def _redacted(name: str, value: object) -> object:

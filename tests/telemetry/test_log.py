@@ -204,7 +204,7 @@ class BrokenMapping(dict[str, object]):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(BrokenText(), "[Thrown: RuntimeError]"), (BrokenMapping(), "[Unserializable object: RuntimeError]")],
+    [(BrokenText(), "[Thrown: RuntimeError]"), (BrokenMapping(), "[Unreadable: RuntimeError]")],
 )
 def test_a_hostile_value_costs_itself_and_not_the_line(value: object, expected: str) -> None:
     document = line(hostile=value, other=1)

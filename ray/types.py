@@ -17,6 +17,8 @@ ResponseFormat = Literal["text", "json_object"]
 FinishReason = Literal["stop", "length"]
 ProviderStatus = Literal["unknown", "ready", "warming", "degraded", "unavailable"]
 ServiceStatus = Literal["ok", "degraded", "unavailable"]
+TaskKind = Literal["classification", "rewrite", "draft", "unknown"]
+PrefixState = Literal["hot", "restored", "evaluated", "none"]
 Availability = Literal["available", "unavailable", "unknown"]
 
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -48,7 +50,8 @@ class InferenceRequest:
     """A normalised request: every field checked and clamped (spec: runtime.md section 3).
 
     `messages` holds at least one user message; `input` with `system` is the two-message case.
-    `max_tokens`: completion tokens, 1 or more. `stop`: up to 16 strings, kept verbatim.
+    `max_tokens`: completion tokens, 1 or more. `stop`: up to 16 strings, kept verbatim. `template_id` with the values
+    of its variables: where the messages came from, if they were rendered from a template.
     """
 
     messages: tuple[Message, ...]
@@ -61,6 +64,8 @@ class InferenceRequest:
     cache: bool = True
     dedupe_key: str | None = None
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+    template_id: str | None = None
+    template_values: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
 
     @property
     def prompt_chars(self) -> int:
@@ -112,6 +117,14 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixUse:
+    """How the prompt's prefix came into the KV cache, and how many of its tokens were not read again."""
+
+    state: PrefixState
+    tokens_reused: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderDiagnostics:
     """What the provider did for one answer (spec: http-api.md section 4.2, `diagnostics.provider`).
 
@@ -135,13 +148,66 @@ class ProviderDiagnostics:
     stop_type: str | None = None
     context_window: int | None = None
     slot_route_reason: str | None = None
+    prefix: PrefixUse | None = None
     timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """How this answer came about. Each stage of the pipeline adds its own block."""
+class PromptCompilerDiagnostics:
+    """What tidying did to the prompt; characters. `family_key`: 16 hex digits."""
 
+    family_key: str
+    lane: Lane
+    chars_before: int
+    chars_after: int
+    chars_saved: int
+    template_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedOutputCapDiagnostics:
+    """What the family's earlier answers say about the length of this one; tokens."""
+
+    applied: bool
+    family_key: str
+    lane: Lane
+    requested_max_tokens: int
+    applied_max_tokens: int
+    sample_count: int
+    percentile: float
+    learned_cap_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveTuningDiagnostics:
+    """What recent queue times and speeds did to the output allowance; tokens."""
+
+    reduced: bool
+    requested_max_tokens: int
+    applied_max_tokens: int
+    reduction_ratio: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRoutingDiagnostics:
+    """Which kind of model would suit the task. Informational."""
+
+    task_kind: TaskKind
+    recommended_model_role: str
+    matched_active_role: bool
+    active_model_role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """How this answer came about. Each stage of the pipeline adds its own block; `degradation` is JSON already."""
+
+    degradation: Mapping[str, object] | None = None
+    prompt_compiler: PromptCompilerDiagnostics | None = None
+    learned_output_cap: LearnedOutputCapDiagnostics | None = None
+    adaptive_tuning: AdaptiveTuningDiagnostics | None = None
+    task_routing: TaskRoutingDiagnostics | None = None
     provider: ProviderDiagnostics | None = None
 
 

@@ -16,12 +16,32 @@ from ray.types import Chunk, Health, InferenceRequest, Lane, ProviderDiagnostics
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What travels with one generation. `affinity_key`: the prompt family, once there is one."""
+    """What travels with one generation.
+
+    `family`: key of the prompt family. `slot`: the backend's slot that the scheduler gave to this generation, idle by
+    construction, or None while the backend chooses. `hot`: that slot's KV cache begins with the preparation's prefix.
+    """
 
     request_id: str
     deadline: Deadline
     lane: Lane
-    affinity_key: str | None = None
+    family: str | None = None
+    slot: int | None = None
+    hot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPrefix:
+    """The beginning of a prompt that its family shares.
+
+    `key`: 64 hex digits, the same for the same text on the same backend. `tokens`: its length by the backend's own
+    tokenizer. `worth_saving`: seen often enough to be written to disk.
+    """
+
+    key: str
+    text: str
+    tokens: int
+    worth_saving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,7 @@ class Preparation:
     prompt_tokens: int | None = None
     context_window: int | None = None
     diagnostics: ProviderDiagnostics | None = None
+    prefix: PromptPrefix | None = None
 
 
 class Provider(Protocol):

@@ -302,7 +302,7 @@ class Reader:
             latency_ms=int((time.monotonic() - self.started_at) * 1000),
             degraded=answer.degraded,
             finish_reason=answer.finish_reason,
-            diagnostics=Diagnostics(answer.diagnostics) if answer.diagnostics is not None else NO_DIAGNOSTICS,
+            diagnostics=Diagnostics(provider=answer.diagnostics) if answer.diagnostics is not None else NO_DIAGNOSTICS,
             created_at=iso_now(),
         )
 

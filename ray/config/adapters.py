@@ -50,7 +50,9 @@ class ResponseFormatKind:
         for key in value:
             if key != "type":
                 raise UnknownKeyError(place, key, ("type",))
-        return self._words.read(value.get("type"), place.child("type"))
+        if "type" not in value:
+            raise place.child("type").error("is required")
+        return self._words.read(value["type"], place.child("type"))
 
     @property
     def _words(self) -> Choice[ResponseFormatName]:
@@ -110,7 +112,9 @@ class WarmupRequest:
     seed: int | None = optional(Integer(-LARGEST_INTEGER, LARGEST_INTEGER), "Sampling seed.")
     stop: tuple[str, ...] = collection(TextList(16, 256, min_items=1), "Strings at which the answer ends.", empty=())
     response_format: ResponseFormatName | None = optional(ResponseFormatKind(), "Shape of the answer.")
-    template_id: str | None = optional(Text(128), "Prompt template to use instead of `input`.")
+    template_id: str | None = optional(
+        Text(128), "Prompt template in place of `input`; until there are templates, its variables' text is sent."
+    )
     template_variables: Mapping[str, str | int | float | bool] = collection(
         MapOf(ScalarKind(), max_entries=32), "Values for the template's variables.", empty=MappingProxyType({})
     )
@@ -118,7 +122,7 @@ class WarmupRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchProfile:
-    """How the llama-server beside this gateway is started; the deploy tool renders its systemd unit from it."""
+    """The llama-server beside this gateway. Ray does not start it: `--check` prints the command for its unit file."""
 
     preset: LaunchPreset = setting(Choice(LAUNCH_PRESETS), "Sizing preset this launch profile belongs to.")
     binary_path: str = setting(FilePath(program=True), "The llama-server program.", "RAY_LLAMA_CPP_BINARY_PATH")
@@ -138,7 +142,11 @@ class LaunchProfile:
     threads_batch: int | None = optional(
         Integer(1, 32), "Threads for reading prompts; absent: as many as `threads`.", "RAY_LLAMA_CPP_THREADS_BATCH"
     )
-    threads_http: int = setting(Integer(1, 16), "llama-server's HTTP threads.", "RAY_LLAMA_CPP_THREADS_HTTP")
+    threads_http: int = setting(
+        Integer(1, 16),
+        "llama-server's HTTP threads; the command has at least `parallel` plus 4, so that probes get through.",
+        "RAY_LLAMA_CPP_THREADS_HTTP",
+    )
     batch_size: int = setting(Integer(1, 4096), "Logical batch in tokens.", "RAY_LLAMA_CPP_BATCH_SIZE")
     ubatch_size: int = setting(
         Integer(1, 4096), "Physical batch in tokens (at most batchSize).", "RAY_LLAMA_CPP_UBATCH_SIZE"
@@ -151,7 +159,7 @@ class LaunchProfile:
     )
     cache_ram_mib: int | None = optional(
         Integer(-1, 8192),
-        "RAM for cached prompts in MiB; -1 no limit, 0 off, absent: llama-server's 8192.",
+        "RAM for cached prompts in MiB; -1 no limit, 0 or absent: off.",
         "RAY_LLAMA_CPP_CACHE_RAM_MIB",
     )
     continuous_batching: bool = setting(
@@ -165,7 +173,9 @@ class LaunchProfile:
         Boolean(), "Save idle slots to the prompt cache.", "RAY_LLAMA_CPP_CACHE_IDLE_SLOTS"
     )
     context_shift: bool = setting(
-        Boolean(), "Drop the oldest tokens instead of stopping at a full context.", "RAY_LLAMA_CPP_CONTEXT_SHIFT"
+        Boolean(),
+        "At a full context drop the oldest tokens silently; off: the answer ends there.",
+        "RAY_LLAMA_CPP_CONTEXT_SHIFT",
     )
     extra_args: tuple[str, ...] = collection(
         TextList(
@@ -206,7 +216,7 @@ class _HttpAdapter:
         Text(
             128, check=environment_name_problem, rule="an environment variable's name", pattern=ENVIRONMENT_NAME_PATTERN
         ),
-        "Name of the variable that holds the backend's API key.",
+        "Name of the variable that holds the backend's API key; sent as a Bearer token.",
         "RAY_MODEL_API_KEY_ENV",
     )
     headers: Mapping[str, str] = collection(
@@ -222,7 +232,9 @@ class _HttpAdapter:
         secret=True,
     )
     warmup_requests: tuple[WarmupRequest, ...] = collection(
-        ListOf(Section(WarmupRequest), 8), "Requests sent before the gateway is ready.", empty=()
+        ListOf(Section(WarmupRequest), 8),
+        "Requests sent before the gateway is ready; absent: one short `ping`.",
+        empty=(),
     )
 
 
@@ -242,7 +254,9 @@ class LlamaCppAdapter(_HttpAdapter):
     kind: Literal["llama.cpp"] = setting(Choice((LLAMA_CPP,)), "The kind of backend.", default=LLAMA_CPP)
     cache_prompt: bool = setting(Boolean(), "Ask for prompt prefix reuse.", "RAY_LLAMA_CPP_CACHE_PROMPT", default=True)
     slot_id: int | None = optional(
-        Integer(0, 1_000_000_000), "Pin every request to this slot.", "RAY_LLAMA_CPP_SLOT_ID"
+        Integer(0, 1_000_000_000),
+        "Pin every request to this slot; ignored when the backend has fewer.",
+        "RAY_LLAMA_CPP_SLOT_ID",
     )
     slot_state_ttl_ms: int = setting(
         TIMEOUT_MS, "How long a slot snapshot is reused.", "RAY_LLAMA_CPP_SLOT_STATE_TTL_MS", default=250
@@ -259,9 +273,7 @@ class LlamaCppAdapter(_HttpAdapter):
         "RAY_LLAMA_CPP_PROMPT_SCAFFOLD_CACHE_ENTRIES",
         default=128,
     )
-    launch_profile: LaunchProfile | None = optional(
-        Section(LaunchProfile), "How the llama-server on this machine is started."
-    )
+    launch_profile: LaunchProfile | None = optional(Section(LaunchProfile), "The llama-server on this machine.")
 
 
 Adapter = MockAdapter | OpenAICompatibleAdapter | LlamaCppAdapter

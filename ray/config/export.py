@@ -13,6 +13,7 @@ from pathlib import Path
 from ray.config.adapters import LLAMA_CPP
 from ray.config.environment import PROFILE_VARIABLE, variables_of
 from ray.config.markdown import configuration_markdown
+from ray.config.pending import MARK, is_pending
 from ray.config.profiles import profile_document
 from ray.config.schema import CONFIG, DEFAULT_PROFILE, PROFILE_NAMES
 from ray.config.sections import OneOf, Section, Setting
@@ -45,7 +46,7 @@ def json_schema() -> Document:
 
 
 def _annotate(schema: object, section: Section[object], path: tuple[str, ...], kind: str = LLAMA_CPP) -> None:
-    """Add to each key's description its variable, and its default where all profiles agree."""
+    """Add to each key's description its variable and whether it has no effect yet; its default where profiles agree."""
     properties = schema["properties"] if isinstance(schema, dict) else {}
     for entry in section.settings:
         below = (*path, entry.key)
@@ -61,7 +62,8 @@ def _annotate(schema: object, section: Section[object], path: tuple[str, ...], k
 def _notes(entry: Setting, path: tuple[str, ...], kind: str) -> Document:
     variables = [PROFILE_VARIABLE] if path == ("profile",) else list(variables_of(entry, kind))
     source = f" Variable: {', '.join(variables)}." if variables else ""
-    notes: Document = {"description": entry.meaning + source}
+    mark = f" {MARK.capitalize()}." if is_pending(path) else ""
+    notes: Document = {"description": entry.meaning + mark + source}
     values = [value_at(reference_config(name), path) for name in PROFILE_NAMES]
     if path[:2] != ("model", "adapter") and values[0] is not None and values.count(values[0]) == len(values):
         notes["default"] = values[0]

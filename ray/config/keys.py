@@ -25,7 +25,10 @@ def resolve_api_keys(config: Config, environ: Mapping[str, str]) -> frozenset[by
     variable = config.auth.api_key_env
     text = environ.get(variable, "")
     if not text.strip():
-        raise _refused(variable, "is empty: auth is enabled, so it must hold at least one API key")
+        raise _refused(
+            variable,
+            "is empty: auth is enabled, so it must hold at least one API key (`openssl rand -hex 32` makes one)",
+        )
     if len(text) > MAX_KEYS_CHARS:
         raise _refused(variable, f"must be at most {MAX_KEYS_CHARS} characters")
     keys = [part.strip() for part in text.replace("\n", ",").split(",")]

@@ -210,8 +210,10 @@ class Choice(Generic[Choice_co]):
         for member in self.members:
             if value == member:
                 return member
-        shown = f" {value!r}" if isinstance(value, str) and len(value) <= 64 else ""
         names = ", ".join(self.members)
+        if not isinstance(value, str):
+            raise place.error(f"must be one of {names}, not {found(value)}", supported=list(self.members))
+        shown = f" {value!r}" if len(value) <= 64 else ""
         raise place.error(f"value{shown} is not supported: use one of {names}", supported=list(self.members))
 
     def parse(self, text: str) -> object:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ray.config.adapters import ADAPTER, LLAMA_CPP, LaunchProfile, WarmupRequest
 from ray.config.environment import PROFILE_VARIABLE, variables_of
+from ray.config.pending import MARK, is_pending
 from ray.config.profiles import profile_document
 from ray.config.rules import RULES
 from ray.config.schema import CONFIG, DEFAULT_PROFILE, PROFILE_NAMES
@@ -110,6 +111,8 @@ def _profiles() -> Iterator[str]:
     yield from (f"| `{name}` | {_PROFILE_NOTES[name]} |" for name in PROFILE_NAMES)
     yield "\nColumns below: *default* is the value in every profile that has the key; where profiles differ, a second"
     yield "table gives each one's value. A dash means that the profile does not have the key.\n"
+    yield f"What is marked *{MARK}* is read and checked, so that existing files load, but nothing in this version obeys"
+    yield "it: the [roadmap](roadmap.md) says when it will.\n"
 
 
 def _sections() -> Iterator[str]:
@@ -123,7 +126,8 @@ def _sections() -> Iterator[str]:
 
 def _section(section: Section[object], path: tuple[str, ...]) -> Iterator[str]:
     leaves = [entry for entry in section.settings if not isinstance(entry.kind, Section | OneOf)]
-    yield from _table(f"`{'.'.join(path)}`", _intro(section.owner), leaves, path)
+    title = f"`{'.'.join(path)}`" + (f" *({MARK})*" if is_pending(path) else "")
+    yield from _table(title, _intro(section.owner), leaves, path)
     for entry in section.settings:
         if isinstance(entry.kind, Section):
             yield from _section(entry.kind, (*path, entry.key))
@@ -164,9 +168,11 @@ def _table(title: str, intro: str, entries: list[Setting], path: tuple[str, ...]
             default = "by profile"
         if _ABSENT in values and present and _declared(entry) not in (default, _shown(_ABSENT)):
             default += f", otherwise {_declared(entry)}"  # for a file that names another kind than its profile
-        optional = " *(optional)*" if entry.optional else ""
+        note = " *(optional)*" if entry.optional else ""
+        if is_pending((*path, entry.key)) and not is_pending(path):  # a section without effect is marked as a whole
+            note += f" *({MARK})*"
         allowed = entry.kind.allowed().replace("|", "\\|")
-        yield f"| `{entry.key}`{optional} | {entry.meaning} | {allowed} | {default} | {_variables(entry, path)} |"
+        yield f"| `{entry.key}`{note} | {entry.meaning} | {allowed} | {default} | {_variables(entry, path)} |"
     yield ""
     if differing:
         yield "| default of | " + " | ".join(f"`{name}`" for name in PROFILE_NAMES) + " |"

@@ -53,24 +53,27 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationalConfig:
-    """Planning figures of the model: what it needs and what it can do. If the section is there, all six keys are."""
+    """What is known of the model beforehand, for `/v1/config`. If the section is there, all six keys are."""
 
     recommended_prompt_format: PromptFormat = setting(
-        Choice(PROMPT_FORMATS), "The prompt format that suits the model best."
+        Choice(PROMPT_FORMATS),
+        "How prompts are written; all but `plain-completion` use the backend's chat template, if it has one.",
     )
-    supports_json_mode: bool = setting(Boolean(), "The model gives usable JSON.")
+    supports_json_mode: bool = setting(Boolean(), "The model gives usable JSON; a hint for clients.")
     tokens_per_second_target: int = setting(
-        Integer(1, 1000), "Expected generation speed in tokens per second.", "RAY_MODEL_TOKENS_PER_SECOND_TARGET"
+        Integer(1, 1000),
+        "Expected generation speed in tokens per second; a hint for clients.",
+        "RAY_MODEL_TOKENS_PER_SECOND_TARGET",
     )
     memory_class_mib: int = setting(
-        Integer(1, 65_536), "Memory of the machine this is sized for, in MiB.", "RAY_MODEL_MEMORY_CLASS_MIB"
+        Integer(1, 65_536), "Memory of the machine this is sized for, in MiB; a label.", "RAY_MODEL_MEMORY_CLASS_MIB"
     )
     preferred_ctx_size: int = setting(
         Integer(1, 32_768),
-        "Context size in tokens to plan with (at most model.contextWindow).",
+        "Tokens for prompt and answer, where neither backend nor launchProfile says (at most model.contextWindow).",
         "RAY_MODEL_PREFERRED_CTX_SIZE",
     )
-    chat_template_known: bool = setting(Boolean(), "The GGUF carries a chat template.")
+    chat_template_known: bool = setting(Boolean(), "The GGUF carries a chat template: without it health is `degraded`.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,10 @@ class ModelConfig:
         default=256,
     )
     warm_on_boot: bool = setting(
-        Boolean(), "Send warm-up requests before being ready.", "RAY_MODEL_WARM_ON_BOOT", default=True
+        Boolean(),
+        "Send warm-up requests before being ready; `/readyz` says 503 until they are answered.",
+        "RAY_MODEL_WARM_ON_BOOT",
+        default=True,
     )
     operational: OperationalConfig | None = optional(Section(OperationalConfig), "Planning figures.")
     adapter: Adapter = setting(ADAPTER, "The backend.")
@@ -106,18 +112,27 @@ class SchedulerConfig:
     """How many requests run and wait, and for how long."""
 
     concurrency: int = setting(
-        Integer(1, 8), "Requests generated side by side.", "RAY_SCHEDULER_CONCURRENCY", default=2
+        Integer(1, 8),
+        "Requests generated side by side; best as many as the backend has slots.",
+        "RAY_SCHEDULER_CONCURRENCY",
+        default=2,
     )
-    max_queue: int = setting(Integer(1, 512), "Most requests waiting.", "RAY_SCHEDULER_MAX_QUEUE", default=64)
+    max_queue: int = setting(
+        Integer(1, 512),
+        "Most requests waiting; the next one gets 503 and `Retry-After`.",
+        "RAY_SCHEDULER_MAX_QUEUE",
+        default=64,
+    )
     max_queued_tokens: int = setting(
         Integer(1, 262_144),
-        "Most tokens waiting (more than model.maxOutputTokens).",
+        "Most tokens waiting, prompts and answers together (more than model.maxOutputTokens).",
         "RAY_SCHEDULER_MAX_QUEUED_TOKENS",
         default=24_000,
     )
     max_inflight_tokens: int = setting(
         Integer(1, 65_536),
-        "Most tokens in flight (more than model.maxOutputTokens, at most launchProfile ctxSize times parallel).",
+        "Most tokens in flight, prompts and answers together (more than model.maxOutputTokens, at most launchProfile "
+        "ctxSize times parallel).",
         "RAY_SCHEDULER_MAX_INFLIGHT_TOKENS",
         default=4096,
     )
@@ -132,13 +147,13 @@ class SchedulerConfig:
     )
     batch_window_ms: int = setting(
         Integer(0, 1000),
-        "Short wait that lets related requests meet (less than requestTimeoutMs).",
+        "Milliseconds an idle gateway waits for company of the first request (less than requestTimeoutMs); 0 is off.",
         "RAY_SCHEDULER_BATCH_WINDOW_MS",
         default=10,
     )
     affinity_lookahead: int = setting(
         Integer(1, 512),
-        "How many waiting requests are searched for a hot prefix (at most maxQueue).",
+        "How many waiting requests of each lane are looked through for the next one (at most maxQueue).",
         "RAY_SCHEDULER_AFFINITY_LOOKAHEAD",
         default=24,
     )
@@ -216,7 +231,7 @@ class CacheConfig:
     )
     key_strategy: CacheKeyStrategy = setting(
         Choice(CACHE_KEY_STRATEGIES),
-        "What makes two requests equal.",
+        "What makes two requests equal: `input` leaves out maxTokens, temperature and topP.",
         "RAY_CACHE_KEY_STRATEGY",
         default="input+params",
     )
@@ -230,10 +245,16 @@ class TelemetryConfig:
         Text(128), "Name of this service in log lines.", "RAY_TELEMETRY_SERVICE_NAME", default="ray-gateway"
     )
     log_level: LogLevel = setting(
-        Choice(LOG_LEVELS), "Least severe level that is logged.", "RAY_LOG_LEVEL", default="info"
+        Choice(LOG_LEVELS),
+        "Least severe level that is logged; `debug` has a line for every request.",
+        "RAY_LOG_LEVEL",
+        default="info",
     )
     include_debug_metrics: bool = setting(
-        Boolean(), "Add the `recent` block to the metrics.", "RAY_TELEMETRY_INCLUDE_DEBUG_METRICS", default=True
+        Boolean(),
+        "Add the figures of the last request (`recent`) to the JSON metrics.",
+        "RAY_TELEMETRY_INCLUDE_DEBUG_METRICS",
+        default=True,
     )
     slow_request_threshold_ms: int = setting(
         TIMEOUT_MS,
@@ -275,13 +296,13 @@ class RateLimitConfig:
     max_keys: int = setting(Integer(1, 16_384), "Clients remembered at most.", "RAY_RATE_LIMIT_MAX_KEYS", default=4096)
     key_strategy: RateLimitKeyStrategy = setting(
         Choice(RATE_LIMIT_KEY_STRATEGIES),
-        "What tells clients apart.",
+        "What tells clients apart. Without a key, `api-key` means the address, too.",
         "RAY_RATE_LIMIT_KEY_STRATEGY",
         default="ip",
     )
     trust_proxy_headers: bool = setting(
         Boolean(),
-        "Believe the client address that a reverse proxy on this machine reports.",
+        "Take the client's address from `X-Forwarded-For` when the connection comes from a private one.",
         "RAY_RATE_LIMIT_TRUST_PROXY_HEADERS",
         default=True,
     )
@@ -306,7 +327,7 @@ class Config:
     auth: AuthConfig = setting(Section(AuthConfig), "API keys of clients.")
     rate_limit: RateLimitConfig = setting(Section(RateLimitConfig), "Requests per client.")
     tags: Mapping[str, str] = setting(
-        MapOf(Text(4096, blank=True), 64), "Labels; `modelRole` guides task routing, the others are for people."
+        MapOf(Text(4096, blank=True), 64), "Labels for people and tools; Ray shows them in `/v1/config`."
     )
 
 

@@ -16,10 +16,14 @@ _Percent = Number(0, 100, above_minimum=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GracefulDegradationConfig:
-    """Under pressure, answers get shorter instead of failing. Each threshold is one sign of pressure."""
+    """Under pressure, answers get shorter instead of failing. Each threshold is one sign of pressure. This version only
+    reports the signs, in `/health`; it shortens nothing yet."""
 
     enabled: bool = setting(
-        Boolean(), "Shorten prompts and answers under pressure.", "RAY_GRACEFUL_DEGRADATION_ENABLED", default=True
+        Boolean(),
+        "Watch for pressure: `/health` says `degraded` at the queue depth below.",
+        "RAY_GRACEFUL_DEGRADATION_ENABLED",
+        default=True,
     )
     queue_depth_threshold: int = setting(
         Integer(1, 512),
@@ -38,7 +42,7 @@ class GracefulDegradationConfig:
     )
     memory_rss_threshold_mib: int = setting(
         Integer(1, 65_536),
-        "The gateway's own resident memory in MiB.",
+        "The gateway's own resident memory in MiB; `/health` shows how near it is.",
         "RAY_DEGRADATION_MEMORY_RSS_THRESHOLD_MIB",
         default=512,
     )

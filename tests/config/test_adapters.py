@@ -141,7 +141,7 @@ def test_empty_list_of_warmups_is_fine() -> None:
         ({"input": "a", "stop": ["a" * 257]}, ".stop[0] must be at most 256"),
         ({"input": "a", "stop": [" "]}, ".stop[0] must be a non-empty string"),
         ({"input": "a", "responseFormat": None}, ".responseFormat must be an object, not null"),
-        ({"input": "a", "responseFormat": {}}, ".responseFormat.type value is not supported"),
+        ({"input": "a", "responseFormat": {}}, ".responseFormat.type is required"),
         ({"input": "a", "responseFormat": {"type": "json"}}, ".responseFormat.type value 'json' is not supported"),
         ({"input": "a", "responseFormat": {"type": "text", "schema": {}}}, ".responseFormat.schema is not a known"),
         (None, " must be an object, not null"),

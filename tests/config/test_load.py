@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ray.config import LlamaCppAdapter, MockAdapter, OpenAICompatibleAdapter, config_document, load_config
+from ray.config import (
+    PROFILE_NAMES,
+    LlamaCppAdapter,
+    MockAdapter,
+    OpenAICompatibleAdapter,
+    config_document,
+    load_config,
+)
 from ray.config.load import MAX_FILE_BYTES
 from ray.errors import RayError
 from tests.config.support import CWD, Document, changed, load, load_with, refusal, value_of
@@ -54,9 +61,18 @@ def test_file_profile_beats_variable_and_variable_beats_default(
     assert load(document, environ).profile == profile
 
 
-@pytest.mark.parametrize("profile", ["", " ", "Tiny", "cluster", None, 5, ["tiny"], {"name": "tiny"}, True])
-def test_unknown_profile_in_the_file_is_refused(profile: object) -> None:
-    assert refusal({"profile": profile}, {"RAY_PROFILE": "tiny"}).startswith("profile value")
+@pytest.mark.parametrize("profile", ["", " ", "Tiny", "cluster"])
+def test_unknown_profile_in_the_file_is_refused(profile: str) -> None:
+    assert refusal({"profile": profile}, {"RAY_PROFILE": "tiny"}).startswith(f"profile value {profile!r} is not supp")
+
+
+@pytest.mark.parametrize(
+    ("profile", "found"),
+    [(None, "null"), (5, "a number"), (["tiny"], "an array"), ({"name": "tiny"}, "an object"), (True, "a boolean")],
+)
+def test_profile_that_is_no_string_is_refused_and_the_names_are_given(profile: object, found: str) -> None:
+    message = refusal({"profile": profile}, {"RAY_PROFILE": "tiny"})
+    assert message == f"profile must be one of {', '.join(PROFILE_NAMES)}, not {found}"
 
 
 def test_unknown_profile_in_the_environment_names_the_variable() -> None:

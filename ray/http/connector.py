@@ -12,8 +12,10 @@ import io
 import os
 import select
 import socket
+import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ray.http.exchange import ClientConnectionError, ClientError, ClientResponseTooLarge, Exchange, Head, Target
@@ -28,6 +30,8 @@ MAX_HEADER_BYTES = 65_536
 # A kept connection is reused within this time only: shorter than the 5 s after which llama-server closes it.
 MAX_IDLE_SECONDS = 2.0
 _READ_BYTES = 16_384
+# A piece of this size is handed over at once, however long pieces may be gathered.
+_GATHER_BYTES = 8_192
 # A connect that was cancelled is normally woken by the shutdown; this bounds the wait on kernels that do not.
 _CONNECT_SLICE_MS = 500
 
@@ -180,6 +184,9 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     speaker.putrequest(ask.method, target.path + ask.path, skip_accept_encoding=True)
     for name, value in ask.headers:
         speaker.putheader(name, value)
+    if ask.fresh:
+        # The end of the connection then says at once that the answer is over, where pieces are gathered.
+        speaker.putheader(b"connection", b"close")
     refused_early = False
     try:
         speaker.endheaders(ask.body)
@@ -187,7 +194,8 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
         # A server that refuses a request before reading all of it has usually said why.
         refused_early = True
     response = speaker.getresponse()
-    wire.end_of_head()
+    # A TLS record must not wait for the next one: its end may be here already.
+    wire.end_of_head(ask.gather_seconds if target.scheme == "http" else None)
     head = _head_of(response)
     exchange.start_answer(head)
     try:
@@ -267,9 +275,9 @@ class _Wire:
     def close(self) -> None:
         pass
 
-    def end_of_head(self) -> None:
+    def end_of_head(self, gather_seconds: Callable[[], float] | None) -> None:
         if self._file is not None:
-            self._file.renew_budget()
+            self._file.end_of_head(gather_seconds)
 
     @property
     def has_leftover(self) -> bool:
@@ -278,17 +286,47 @@ class _Wire:
 
 
 class _Incoming(io.RawIOBase):
-    """The bytes that arrive on a socket, until somebody says that there is no need for more."""
+    """The bytes that arrive on a socket, until somebody says that there is no need for more.
+
+    With `gather_seconds`, the first bytes after a silence are there at once, and what follows comes in larger pieces:
+    the kernel wakes this thread when that time is over, at the end of the connection, or when a large piece is there.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._gathering = 0.0
+        self._is_silent = True
+        self.gather_seconds: Callable[[], float] | None = None
         self.is_wanted = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        return self._connection.recv_into(buffer) if self.is_wanted else 0
+        if not self.is_wanted:
+            return 0
+        if self.gather_seconds is None:
+            return self._connection.recv_into(buffer)
+        if not self._is_silent:
+            self._gather(self.gather_seconds())
+            try:
+                return self._connection.recv_into(buffer)
+            except BlockingIOError:
+                self._is_silent = True
+        self._gather(0.0)
+        count = self._connection.recv_into(buffer)
+        self._is_silent = False
+        return count
+
+    def _gather(self, seconds: float) -> None:
+        """What the kernel waits for from now on; 0: for a first byte, however long that takes."""
+        if seconds != self._gathering:
+            self._gathering = seconds
+            least_bytes = _GATHER_BYTES if seconds else 1
+            whole = int(seconds)
+            timeval = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
 
 class _AnswerFile(io.BufferedReader):
@@ -324,6 +362,10 @@ class _AnswerFile(io.BufferedReader):
     def read1(self, size: int = -1) -> bytes:
         self.renew_budget()
         return super().read1(size)
+
+    def end_of_head(self, gather_seconds: Callable[[], float] | None) -> None:
+        self.renew_budget()
+        self._incoming.gather_seconds = gather_seconds
 
     def renew_budget(self) -> None:
         self._lines = self._line_bytes = 0

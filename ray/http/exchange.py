@@ -15,7 +15,7 @@ import contextlib
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,7 +73,8 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request. `limit_bytes`: largest accepted body of a 2xx answer; `error_limit_bytes`: how much of any other
-    body is kept. `fresh`: on a connection of its own."""
+    body is kept. `fresh`: on a connection of its own. `gather_seconds`: how long bytes that follow others may wait
+    for more, asked in the worker before each wait."""
 
     method: str
     path: str
@@ -82,6 +83,7 @@ class Ask:
     limit_bytes: int
     error_limit_bytes: int
     fresh: bool
+    gather_seconds: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,16 @@ from the event loop only; blocking work happens inside it, in the worker threads
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from ray.clock import Deadline
 from ray.types import Chunk, Health, InferenceRequest, Lane, ProviderDiagnostics
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class CallContext:
 
     `family`: key of the prompt family. `slot`: the backend's slot that the scheduler gave to this generation, idle by
     construction, or None while the backend chooses. `hot`: that slot's KV cache begins with the preparation's prefix.
+    `is_watched`: whether somebody looks at the answer while it grows; may change, and may be called in any thread.
     """
 
     request_id: str
@@ -28,6 +33,7 @@ class CallContext:
     family: str | None = None
     slot: int | None = None
     hot: bool = False
+    is_watched: Callable[[], bool] = _always
 
 
 @dataclass(frozen=True, slots=True)

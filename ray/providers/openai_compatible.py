@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from ray.clock import Deadline, iso_now
+from ray.clock import iso_now
 from ray.config import Config, OpenAICompatibleAdapter
 from ray.errors import RayError
 from ray.providers.base import CallContext, Preparation
 from ray.providers.chat import CHAT_PATH, ChatReader, chat_body
 from ray.providers.reading import is_json_object, mapping, timings
-from ray.providers.upstream import UNLIMITED, Upstream, is_loading, upstream_status
+from ray.providers.upstream import UNLIMITED, Upstream, gather_seconds, is_loading, upstream_status
 from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
 from ray.types import Chunk, Counts, Finish, Health, InferenceRequest, Message, ProviderDiagnostics, ProviderStatus
 
@@ -24,6 +24,7 @@ MAX_LISTED_MODELS = 10
 MAX_MODEL_ID_CHARS = 256
 MIN_REPAIR_TOKENS = 32
 MAX_REPAIR_TOKENS = 128
+_WARMUP = CallContext(WARMUP_REQUEST_ID, UNLIMITED, "short")
 _REPAIR_SYSTEM = "You repair JSON. Answer with one compact JSON object and nothing else: no explanation, no code fence."
 
 
@@ -42,7 +43,7 @@ class OpenAICompatibleProvider:
     async def warm(self) -> None:
         """Send the warm-up requests in order; what they answer does not matter. Raises the first failure."""
         for request in warmup_requests(self._adapter.warmup_requests):
-            pieces = self._chat(request, WARMUP_REQUEST_ID, UNLIMITED, ChatReader(request.max_tokens))
+            pieces = self._chat(request, _WARMUP, ChatReader(request.max_tokens))
             try:
                 async with aclosing(pieces):
                     async for _ in pieces:
@@ -63,7 +64,7 @@ class OpenAICompatibleProvider:
         pieces: list[str] = []
         reader = ChatReader(request.max_tokens)
         # Closed with this generator, not by the garbage collector: that is what frees the backend's slot at once.
-        async with aclosing(self._chat(request, context.request_id, context.deadline, reader)) as arriving:
+        async with aclosing(self._chat(request, context, reader)) as arriving:
             async for piece in arriving:
                 if first is None:
                     first = time.monotonic()
@@ -89,11 +90,13 @@ class OpenAICompatibleProvider:
         await self._upstream.close()
 
     async def _chat(
-        self, request: InferenceRequest, request_id: str, deadline: Deadline, reader: ChatReader
+        self, request: InferenceRequest, context: CallContext, reader: ChatReader
     ) -> AsyncGenerator[str, None]:
         """One chat call: yields the pieces of its text that are not empty."""
-        body = chat_body(self._adapter.model_ref, request, request_id)
-        async with self._upstream.stream(CHAT_PATH, body, deadline=deadline) as answer:
+        body = chat_body(self._adapter.model_ref, request, context.request_id)
+        async with self._upstream.stream(
+            CHAT_PATH, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
+        ) as answer:
             if not answer.is_event_stream:
                 piece = reader.take_whole(await answer.document())
                 if piece:
@@ -120,7 +123,7 @@ class OpenAICompatibleProvider:
             return answer, finish
         repair = _repair_request(request, answer)
         reader = ChatReader(repair.max_tokens)
-        pieces = [piece async for piece in self._chat(repair, context.request_id, context.deadline, reader)]
+        pieces = [piece async for piece in self._chat(repair, context, reader)]
         reader.check_complete()
         repaired = "".join(pieces)
         succeeded = is_json_object(repaired)

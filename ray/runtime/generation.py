@@ -61,10 +61,22 @@ class Generation:
     """One answer coming into being. Made running (`start`) or already over (`finished`).
 
     `deadline`: the latest of all readers' deadlines; it is moved when a reader with a later one joins, so it must be
-    the generation's own. `phase`: what the work is busy with, for timeouts to name.
+    the generation's own. `phase`: what the work is busy with, for timeouts to name. `is_watched`: some reader wants the
+    answer piece by piece.
     """
 
-    __slots__ = ("_on_over", "_readers", "_task", "answer", "chunks", "deadline", "error", "over", "phase")
+    __slots__ = (
+        "_on_over",
+        "_readers",
+        "_task",
+        "answer",
+        "chunks",
+        "deadline",
+        "error",
+        "is_watched",
+        "over",
+        "phase",
+    )
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
@@ -73,6 +85,7 @@ class Generation:
         self.error: RayError | None = None
         self.phase: Phase = "prepare"
         self.over = False
+        self.is_watched = False
         self._readers: list[Reader] = []
         self._task: asyncio.Task[Answer] | None = None
         self._on_over: Callable[[], None] | None = None
@@ -199,6 +212,7 @@ class Reader:
 
         A route that streams waits here before it sends its status line.
         """
+        self.generation.is_watched = True
         while self._outcome is None and not self.generation.chunks:
             await self._change()
         if isinstance(self._outcome, RayError) and not self._may_still_read():
@@ -217,6 +231,7 @@ class Reader:
 
     async def __anext__(self) -> Chunk:
         # Not an async generator on purpose: a caller may give up on one `anext` (a keep-alive is due) and ask again.
+        self.generation.is_watched = True
         while True:
             if self._may_still_read():
                 chunk = self.generation.chunks[self._next]

@@ -165,7 +165,9 @@ class Runtime:
 
     async def _produce(self, generation: Generation, order: Order) -> Answer:
         """Prepare, admit, generate, check, store. Runs as the generation's task; cancelling it undoes everything."""
-        context = CallContext(order.request_id, generation.deadline, order.lane)
+        context = CallContext(
+            order.request_id, generation.deadline, order.lane, is_watched=lambda: generation.is_watched
+        )
         try:
             async with self._gate:
                 preparation = await self._provider.prepare(order.request, context)

@@ -38,6 +38,7 @@ from tests.fakes.llama_server import (
     redirect_answer,
     stream_answer,
 )
+from tests.fakes.llama_server import Exchange as FakeExchange
 
 
 class Allowance:
@@ -514,6 +515,107 @@ def test_given_a_kept_connection_when_a_stream_is_asked_for_then_it_gets_one_of_
             async with client.stream("POST", "/completion", body=b'{"prompt": "a"}', deadline=Allowance()) as stream:
                 assert stream.status == 200
             assert fake.connections == 2
+
+    run(main())
+
+
+def test_when_streams_and_requests_are_sent_then_only_a_stream_asks_for_the_end_of_its_connection() -> None:
+    async def main() -> None:
+        async with setting() as (fake, client):
+            await get(client, "/health")
+            async with client.stream("POST", "/completion", body=b'{"prompt": "a"}', deadline=Allowance()):
+                pass
+            assert [request.headers.get("connection") for request in fake.requests] == [None, "close"]
+
+    run(main())
+
+
+def test_given_pieces_that_are_gathered_when_the_connection_ends_then_the_first_came_alone_and_the_rest_together() -> (
+    None
+):
+    """The time to gather never ends here: only the end of the connection can hand the rest over."""
+    first_was_read = asyncio.Event()
+
+    async def answer(exchange: FakeExchange) -> None:
+        await exchange.start_stream()
+        await exchange.chunk(b"a")
+        await first_was_read.wait()
+        await exchange.chunk(b"b")
+        await exchange.chunk(b"c")
+        await exchange.end_stream()
+
+    async def main() -> None:
+        async with setting() as (fake, client):
+            fake.script("/completion", answer)
+            async with client.stream(
+                "POST", "/completion", deadline=Allowance(), gather_seconds=lambda: 3600
+            ) as stream:
+                pieces = [await anext(stream)]
+                first_was_read.set()
+                pieces += [piece async for piece in stream]
+            assert (pieces[0], b"".join(pieces)) == (b"a", b"abc")
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001])
+def test_given_a_silence_longer_than_the_gathering_when_a_piece_arrives_then_it_is_there_at_once(
+    seconds: float,
+) -> None:
+    """The answer never ends here, and a byte is far less than what would end the gathering."""
+    was_read = asyncio.Queue[None]()
+
+    async def answer(exchange: FakeExchange) -> None:
+        await exchange.start_stream()
+        for piece in (b"a", b"b", b"c"):
+            await exchange.chunk(piece)
+            await was_read.get()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with setting() as (fake, client):
+            fake.script("/completion", answer)
+            gather = lambda: seconds  # noqa: E731
+            async with client.stream("POST", "/completion", deadline=Allowance(), gather_seconds=gather) as stream:
+                for expected in (b"a", b"b", b"c"):
+                    assert await anext(stream) == expected
+                    was_read.put_nowait(None)
+
+    run(main())
+
+
+def test_given_a_large_piece_when_gathering_then_it_does_not_wait() -> None:
+    first_was_read = asyncio.Event()
+
+    async def answer(exchange: FakeExchange) -> None:
+        await exchange.start_stream()
+        await exchange.chunk(b"a")
+        await first_was_read.wait()
+        await exchange.chunk(b"b" * 100_000)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with setting() as (fake, client):
+            fake.script("/completion", answer)
+            async with client.stream(
+                "POST", "/completion", deadline=Allowance(), gather_seconds=lambda: 3600
+            ) as stream:
+                await anext(stream)
+                first_was_read.set()
+                assert (await anext(stream)).startswith(b"b")
+
+    run(main())
+
+
+def test_given_a_gathering_stream_when_its_block_is_left_then_the_server_sees_the_client_leave() -> None:
+    async def main() -> None:
+        async with setting() as (fake, client):
+            fake.script("/completion", stream_answer("a", ended=False))
+            async with client.stream(
+                "POST", "/completion", deadline=Allowance(), gather_seconds=lambda: 3600
+            ) as stream:
+                await anext(stream)
+            await asyncio.wait_for(fake.requests[0].client_left.wait(), 5)
 
     run(main())
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from ray.clock import Deadline
 from ray.config import LlamaCppAdapter
 from ray.errors import RayError
-from ray.providers.upstream import Upstream, is_loading, upstream_status
+from ray.providers.upstream import Upstream, gather_seconds, is_loading, upstream_status
 from tests.fakes.llama_server import (
     Answer,
     FakeLlamaServer,
@@ -25,7 +26,7 @@ from tests.fakes.llama_server import (
     raw_answer,
     redirect_answer,
 )
-from tests.providers.setting import LLAMA, config_for, run
+from tests.providers.setting import LLAMA, config_for, context_for, run
 
 
 @asynccontextmanager
@@ -272,3 +273,9 @@ def test_given_a_base_url_with_a_path_when_it_fails_then_the_pathname_is_the_who
             assert fake.requests[0].path == "/v1/x"
 
     run(main())
+
+
+def test_when_nobody_watches_an_answer_then_its_tokens_may_be_gathered_longer() -> None:
+    watched = context_for()
+    unwatched = replace(watched, is_watched=lambda: False)
+    assert 0 < gather_seconds(watched) <= 0.05 < gather_seconds(unwatched) <= 0.5

@@ -342,3 +342,32 @@ def test_stopping_the_task_from_outside_tells_its_readers() -> None:
         assert (await error_of(reader)).code == "request_aborted"
 
     asyncio.run(main())
+
+
+def test_given_readers_of_the_whole_answer_when_one_wants_pieces_then_from_there_on_the_generation_is_watched() -> None:
+    async def main() -> None:
+        scene = Scene()
+        scene.start()
+        whole, pieces = scene.reader("r1"), scene.reader("r2")
+        waiting = asyncio.create_task(whole.result())
+        await until(lambda: bool(scene.generation.chunks))
+        seen = [scene.generation.is_watched]
+        await pieces.started()
+        seen.append(scene.generation.is_watched)
+        assert seen == [False, True]
+        scene.go_on.set()
+        await waiting
+
+    asyncio.run(main())
+
+
+def test_when_chunks_are_asked_for_without_waiting_for_the_start_then_the_generation_is_watched() -> None:
+    async def main() -> None:
+        scene = Scene()
+        scene.start()
+        assert (await anext(scene.reader())).text == "a"
+        assert scene.generation.is_watched
+        scene.go_on.set()
+        await scene.reader("r2").result()
+
+    asyncio.run(main())

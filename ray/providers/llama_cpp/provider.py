@@ -31,7 +31,7 @@ from ray.providers.llama_cpp.prompt_format import (
 from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
 from ray.providers.reading import mapping
-from ray.providers.upstream import UNLIMITED, Upstream
+from ray.providers.upstream import UNLIMITED, Upstream, gather_seconds
 from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
 from ray.types import Chunk, Health, InferenceRequest, Message, ProviderDiagnostics
 
@@ -129,7 +129,9 @@ class LlamaCppProvider:
         started = time.monotonic()
         ttft_ms: float | None = None
         try:
-            async with self._upstream.stream(COMPLETION_PATH, body, deadline=context.deadline) as answer:
+            async with self._upstream.stream(
+                COMPLETION_PATH, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
+            ) as answer:
                 if not answer.is_event_stream:
                     piece = reader.take(mapping(await answer.document()))
                     if piece:

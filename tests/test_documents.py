@@ -17,6 +17,8 @@ HTTP_API = (ROOT / "docs" / "http-api.md").read_text("utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # A command in a fenced block or between backticks. Prose such as "make it" has neither.
 MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+)\b", re.MULTILINE)
+# A path between backticks, from the top of the repository.
+PATH = re.compile(r"`((?:ray|tests|examples|docs)/[\w./-]*)`")
 # Codes that never travel over HTTP: they end a boot, or belong to what is not built yet.
 NOT_ON_THE_WIRE = {
     "async_job_record_too_large",
@@ -51,6 +53,13 @@ def test_given_the_documents_when_they_name_a_make_target_then_it_exists() -> No
 
     assert named, "the pattern finds no command at all"
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_given_a_document_when_it_names_a_file_of_this_repository_then_that_file_exists(document: Path) -> None:
+    named = PATH.findall(document.read_text("utf-8"))
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - NOT_ON_THE_WIRE))

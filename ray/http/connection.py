@@ -2,8 +2,12 @@
 
 Two tasks live as long as the connection, and none is made per request. The pump alone reads from the socket and
 feeds the parser, also while a handler runs, so that a client that goes away is noticed at once: the serving task,
-and with it the handler or the iterator of a streaming answer, is then cancelled. A client that has closed its sending
-side counts as gone. The pump stops at `Limits.read_ahead_bytes` until somebody wants more.
+and with it the handler or the iterator of a streaming answer, is then cancelled. The pump stops at
+`Limits.read_ahead_bytes` until somebody wants more.
+
+A client that has closed its sending side only (`nc -N`, some health checkers) looks like one that has gone until
+something is sent to it. So what is cheap is answered, and what may be long work for nobody is given up: a GET or HEAD
+that has arrived gets its whole answer, if that is not a stream; anything else is cancelled at once.
 
 Deadlines need no timer per request: the connection keeps the loop time at which its current wait ends, and one timer
 that re-arms itself when it fires too early.
@@ -23,6 +27,8 @@ from ray.http.response import ResponseTail
 from ray.http.writer import ResponseWriter, StreamFailed
 
 READ_SIZE = 16_384
+# RFC 9110 section 9.2.1: the safe methods that ask for something.
+READING_METHODS = frozenset({"GET", "HEAD"})
 
 
 class ConnectionOwner(Protocol):
@@ -50,6 +56,8 @@ class Connection:
         "_answered",
         "_deadline",
         "_discarding",
+        "_finishes",
+        "_input_over",
         "_loop",
         "_out",
         "_owner",
@@ -81,6 +89,10 @@ class Connection:
         self.gone = False
         self._served = 0
         self._discarding = False
+        # The client has closed its sending side, or has gone.
+        self._input_over = False
+        # What is under way is finished even then.
+        self._finishes = True
         self._wait_started = self._loop.time()
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -124,10 +136,20 @@ class Connection:
                 elif self._parser.buffered >= limits.read_ahead_bytes:
                     self._room = self._loop.create_future()
                     await self._room
+            else:
+                self._input_over = True
         except OSError:
             pass  # A reset is one more way to go away.
+        if self._input_over and self._answers_still():
+            # Bounded, because from here on nobody would notice that the client has really gone.
+            await asyncio.sleep(limits.request_timeout_s)
         self._leave()
         self._serve_task.cancel()
+
+    def _answers_still(self) -> bool:
+        """Whether there is something to answer after the end of the input."""
+        waits_for_input = self._waiter is not None and not self._waiter.done()
+        return self._finishes and not self._discarding and not waits_for_input
 
     def _leave(self) -> None:
         """The socket is finished; the counts of the server drop now, even if the handler takes a moment to end."""
@@ -160,6 +182,8 @@ class Connection:
 
     async def wait_for_data(self, deadline: float) -> bool:
         """Wait until more bytes were fed to the parser; False when `deadline` (loop time) came first."""
+        if self._input_over:
+            self.abort()
         self._waiter = self._loop.create_future()
         self._make_room()
         self._deadline = deadline
@@ -218,7 +242,7 @@ class Connection:
                     self._make_room()
                 return event
             begun = self._parser.buffered > 0
-            if self._owner.draining and not begun:
+            if self._input_over or (self._owner.draining and not begun):
                 return None
             if not await self.wait_for_data(started + (limits.headers_timeout_s if begun else idle_s)):
                 if not begun:
@@ -234,6 +258,9 @@ class Connection:
 
     async def _answer(self, head: RequestHead) -> bool:
         """Answer one request. Whether the connection can carry another one."""
+        self._finishes = head.method in READING_METHODS or head.refusal is not None
+        if self._input_over and not self._finishes:
+            return False
         self._served += 1
         self.active = True
         received_at = self._loop.time()
@@ -253,9 +280,14 @@ class Connection:
         response = await self._respond(head, request)
         complete = incoming.discard()
         try:
+            if not isinstance(response.body, bytes):
+                self._finishes = False
+                if self._input_over:
+                    self._leave()  # The sending then fails, and closes the iterator.
             keep_alive = await self._send(response, request, complete and self._may_keep(head))
         finally:
             self.active = False
+            self._finishes = True
         if keep_alive and not self._owner.draining:
             return True
         # A client that has used up its time gets no more of it: its place is wanted.
@@ -275,8 +307,6 @@ class Connection:
                 raise
             # Something that the handler waited for was cancelled; this connection was not.
             response = self._owner.error_response(RuntimeError("the handler was cancelled from inside"), request)
-        if self.gone:
-            raise ConnectionResetError("the client is gone")
         return response
 
     async def _send(self, response: Response, request: Request, keep_alive: bool) -> bool:
@@ -311,6 +341,8 @@ class Connection:
         Closing with unread input makes the kernel send a reset, which can destroy the answer on its way. So the
         sending side is closed, and input is dropped until the client closes too, or it has been long or much enough.
         """
+        if self._input_over:
+            return
         self._discarding = True
         self._make_room()
         self._writer.write_eof()

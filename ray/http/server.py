@@ -47,7 +47,8 @@ class Server:
     `on_stream_error` hears of a streaming body that failed after its head was sent; the connection is then cut.
 
     When the client goes away while the handler runs or its body is being sent, the handler is cancelled
-    (`asyncio.CancelledError`), or the body's iterator is closed.
+    (`asyncio.CancelledError`), or the body's iterator is closed. A client that only closes its sending side looks the
+    same, so the handler of a GET or HEAD is left to answer, for `Limits.request_timeout_s` at most.
     """
 
     def __init__(

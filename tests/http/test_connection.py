@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -165,6 +165,119 @@ def test_a_client_that_goes_away_cancels_its_handler(how: str, behind: bytes) ->
     run(main)
 
 
+class Gate:
+    """A handler that answers `/round-trip` at once and passes everything else on when it is opened."""
+
+    def __init__(self, behind: Callable[[Request], Awaitable[Response]]) -> None:
+        self.behind = behind
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        if request.path == "/round-trip":
+            return Response(200)
+        self.reached.set()
+        await self.opened.wait()
+        return await self.behind(request)
+
+
+async def round_trip(site: Site) -> None:
+    """After this the server has read whatever had been sent to it before, on any connection."""
+    async with await site.client() as other:
+        await other.request("GET", "/round-trip")
+        await other.response()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_reading_request_is_answered_after_the_client_has_closed_its_sending_side(method: str) -> None:
+    async def main() -> None:
+        gate = Gate(echo)
+        async with serving(gate) as site, await site.client() as client:
+            await client.request(method, "/1")
+            await client.request(method, "/2")
+            await gate.reached.wait()
+            client.shutdown_write()
+            await round_trip(site)
+            gate.opened.set()
+            assert [(await client.response(method)).status for _ in range(2)] == [200, 200]
+            assert await client.closed()
+
+    run(main)
+
+
+def test_requests_that_arrive_together_with_the_end_of_the_input_are_answered() -> None:
+    async def main() -> None:
+        async with serving() as site, await site.client() as client:
+            await client.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HT")
+            client.shutdown_write()
+            assert [(await client.response()).body for _ in range(2)] == [b"/1 ", b"/2 "]
+            assert await client.closed()
+            assert site.report.errors == []
+
+    run(main)
+
+
+def test_bytes_that_are_no_request_are_refused_also_after_the_end_of_the_input() -> None:
+    async def main() -> None:
+        async with serving() as site, await site.client() as client:
+            await client.send(b"not http\r\n\r\n")
+            client.shutdown_write()
+            assert (await client.response()).status == 400
+            assert await client.closed()
+
+    run(main)
+
+
+def test_a_handler_that_never_ends_is_given_up_some_time_after_the_end_of_the_input() -> None:
+    async def main() -> None:
+        handler = Watched()
+        async with serving(handler, Limits(request_timeout_s=0.03)) as site, await site.client() as client:
+            await client.request("GET", "/")
+            await handler.started.wait()
+            client.shutdown_write()
+            await handler.cancelled.wait()
+            assert await client.closed()
+
+    run(main)
+
+
+def test_a_body_that_ends_too_early_cancels_the_reading() -> None:
+    async def main() -> None:
+        outcome: list[str] = []
+
+        async def handler(request: Request) -> Response:
+            try:
+                await request.read_body(100)
+            except asyncio.CancelledError:
+                outcome.append("cancelled")
+                raise
+            return Response(200)
+
+        async with serving(handler) as site, await site.client() as client:
+            await client.request("GET", "/", "Content-Length: 50")
+            await client.send(b"part")
+            client.shutdown_write()
+            assert await client.closed()
+            assert outcome == ["cancelled"]
+            assert site.report.errors == []
+
+    run(main)
+
+
+def test_a_stream_is_not_begun_after_the_end_of_the_input() -> None:
+    async def main() -> None:
+        gate = Gate(Ticker())
+        async with serving(gate) as site, await site.client() as client:
+            await client.request("GET", "/")
+            await gate.reached.wait()
+            client.shutdown_write()
+            await round_trip(site)
+            gate.opened.set()
+            assert await client.closed()
+
+    run(main)
+
+
 def test_a_client_that_goes_away_during_its_upload_cancels_the_reading() -> None:
     async def main() -> None:
         outcome: list[str] = []
@@ -204,7 +317,7 @@ def test_a_handler_that_ignores_its_cancellation_answers_nobody() -> None:
             return Response(200, body=body())
 
         async with serving(handler) as site, await site.client() as client:
-            await client.request("GET", "/")
+            await client.request("POST", "/")
             await started.wait()
             client.writer.close()
             await until(lambda: site.server.counts() == NOTHING)
@@ -276,7 +389,8 @@ def test_an_http_1_0_stream_ends_with_its_connection() -> None:
     run(main)
 
 
-def test_a_client_that_goes_away_closes_the_stream() -> None:
+@pytest.mark.parametrize("how", ["close", "half-close"])
+def test_a_client_that_goes_away_closes_the_stream(how: str) -> None:
     async def main() -> None:
         handler = Ticker()
         async with serving(handler) as site, await site.client() as client:
@@ -284,7 +398,10 @@ def test_a_client_that_goes_away_closes_the_stream() -> None:
             handler.queue.put_nowait(b"one")
             await client.head()
             await client.chunk()
-            client.writer.close()
+            if how == "close":
+                client.writer.close()
+            else:
+                client.shutdown_write()
             await handler.closed.wait()
             await until_empty(site)
             assert [status for _, status, _ in site.report.completed] == [200]

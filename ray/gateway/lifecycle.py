@@ -35,19 +35,25 @@ async def _live(loaded: LoadedConfig, environ: Mapping[str, str], drain_ms: int)
     logger = Logger(loaded.config.telemetry.service_name, loaded.config.telemetry.log_level)
     asyncio.get_running_loop().set_exception_handler(partial(report_loop_failure, logger))
     signals = _Signals()
-    gateway, lag = await _boot(loaded, environ, logger)
-    first = await signals.next()
-    logger.info("gateway shutting down", event="shutdown_started", signal=first, timeoutMs=drain_ms)
+    try:
+        gateway, lag = await _boot(loaded, environ, logger)
+        first = await signals.next()
+        lag.stop()
+        return await _end(gateway, first, signals, drain_ms)
+    finally:
+        signals.restore()
+        logger.close()
+
+
+async def _end(gateway: Gateway, first: str, signals: _Signals, drain_ms: int) -> int:
+    """Drain after the signal `first`; the exit status."""
+    gateway.logger.info("gateway shutting down", event="shutdown_started", signal=first, timeoutMs=drain_ms)
     try:
         await _drain(gateway, first, signals, drain_ms)
     except Exception as error:  # noqa: BLE001 - the process ends now, and its exit status says how
-        logger.error(
-            "gateway shutdown failed", event="shutdown_failed", signal=first, error=error_fields(error, stack=True)
-        )
+        described = error_fields(error, stack=True)
+        gateway.logger.error("gateway shutdown failed", event="shutdown_failed", signal=first, error=described)
         return 1
-    finally:
-        lag.stop()
-        signals.restore()
     return 0
 
 

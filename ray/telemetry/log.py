@@ -109,8 +109,18 @@ class Logger:
             # A full disk or a closed stream costs the line, never the request that wanted to log it.
             pass
 
+    def close(self) -> None:
+        """Write out what is left, and give up a stream that cannot take it; to be called as the process ends."""
+        for stream in (self._stdout, self._stderr):
+            if stream is None:
+                continue
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                self._retire(stream)
+
     def _retire(self, stream: TextIO) -> None:
-        """Nobody reads this stream any more: stop writing to it.
+        """Nobody reads this stream any more, or it takes nothing until the end: stop writing to it.
 
         What is left in its buffer would fail again when the interpreter flushes it on exit and turn exit status 0
         into 120, so its descriptor is pointed at /dev/null (the remedy in Python's `signal` documentation).

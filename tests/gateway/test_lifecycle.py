@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,30 @@ def test_given_an_idle_gateway_when_told_to_end_then_it_says_so_and_exits_with_0
         "configPath": str(gateway.config_path),
     }
     assert (ending["message"], ending["signal"], ending["timeoutMs"]) == ("gateway shutting down", number.name, 30_000)
+
+
+def test_given_a_full_log_disk_when_run_then_it_serves_and_exits_with_0(tmp_path: Path) -> None:
+    config = tmp_path / "ray.json"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config.write_text(json.dumps({"profile": "tiny", "server": {"port": port}}))
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ray", "--config", str(config)], stdout=full, stderr=subprocess.PIPE, cwd=ROOT
+        )
+    try:
+
+        def serves() -> bool:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        wait_until(serves, 20, "it answers")
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (0, b"")
 
 
 def test_given_a_stuck_answer_when_a_second_signal_comes_then_it_ends_at_once_with_0(start: Start) -> None:

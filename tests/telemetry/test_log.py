@@ -441,3 +441,30 @@ def test_a_process_whose_reader_has_gone_still_ends_with_its_own_status() -> Non
         os.close(writer)
     assert done.returncode == 0
     assert json.loads(done.stderr)["message"] == "end"
+
+
+def test_a_process_whose_disk_is_full_still_ends_with_its_own_status() -> None:
+    # Given a full disk, what is left in the buffers must not turn status 0 into 120 when the interpreter ends.
+    program = (
+        "from ray.telemetry import Logger\n"
+        "logger = Logger('ray-gateway', 'info')\n"
+        "for number in range(100): logger.info('x' * 1000, event='e')\n"
+        "logger.error('end', event='e')\n"
+        "logger.close()\n"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-E", "-c", program], stdout=full, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False
+        )
+    assert done.returncode == 0
+    assert json.loads(done.stderr)["message"] == "end"
+
+
+def test_closing_keeps_what_was_written_and_tolerates_closed_streams() -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    logger = Logger("ray-gateway", "info", stdout, stderr)
+    logger.info("written", event="e")
+    stderr.close()
+    logger.close()
+    logger.close()
+    assert json.loads(stdout.getvalue())["message"] == "written"

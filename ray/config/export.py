@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ray.config.adapters import LLAMA_CPP
 from ray.config.environment import PROFILE_VARIABLE, variables_of
+from ray.config.load import SCHEMA_KEY
 from ray.config.markdown import configuration_markdown
 from ray.config.pending import MARK, is_pending
 from ray.config.profiles import profile_document
@@ -37,6 +38,11 @@ def json_schema() -> Document:
     """
     schema = CONFIG.json_schema()
     _annotate(schema, CONFIG, ())
+    properties = schema["properties"]
+    assert isinstance(properties, dict)  # of a section
+    schema["properties"] = {SCHEMA_KEY: {"type": "string", "description": "Where this schema lies, for editors."}} | (
+        properties
+    )
     return {
         "$schema": SCHEMA_DIALECT,
         "title": "Ray config file",

@@ -26,6 +26,7 @@ from ray.config.texts import path_problem
 from ray.errors import RayError
 
 MAX_FILE_BYTES = 262_144
+SCHEMA_KEY = "$schema"
 Document = dict[str, object]
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -61,6 +62,7 @@ def config_from_mapping(
             raise SettingError("the config", f"must be an object, not {found(document)}")
         given = checked_copy(document)
         assert isinstance(given, dict)  # a mapping is copied into a dict
+        _drop_editor_hint(given)
         effective = _over_profile(given, environ)
         sources.update(overlay_environment(effective, environ))
         config = CONFIG.read(effective, Place("", os.path.abspath(cwd)))
@@ -80,6 +82,13 @@ def _over_profile(given: Document, environ: Mapping[str, str]) -> Document:
     if "operational" in model and model["operational"] is None and "operational" not in _object(base, "model"):
         del model["operational"]  # null means absent where the profile has none either
     return merged(base, given)
+
+
+def _drop_editor_hint(given: Document) -> None:
+    """`$schema` tells editors where docs/ray.schema.json lies. It is the one key that is not a setting."""
+    hint = given.pop(SCHEMA_KEY, "")
+    if not isinstance(hint, str):
+        raise SettingError(SCHEMA_KEY, f"must be a string, not {found(hint)}")
 
 
 def _profile_name(given: Document, environ: Mapping[str, str]) -> str:

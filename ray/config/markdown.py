@@ -32,7 +32,8 @@ A config file is a small JSON object that names a *profile* and says what is dif
 
 `python -m ray --config FILE` starts the gateway with it. `--check` loads it, says what would run and exits.
 `--print-config` shows the effective config. [`ray.schema.json`](ray.schema.json) gives editors the same keys and
-ranges. Complete examples are in [`examples/config`](../examples/config).
+ranges: name it in the file as `"$schema"`, which Ray itself does not read. Complete examples are in
+[`examples/config`](../examples/config).
 
 ## Where a value comes from
 

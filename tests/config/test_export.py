@@ -134,6 +134,11 @@ def test_schema_accepts_every_profile_and_every_effective_config(name: str) -> N
     assert list(complaints(json_schema(), config_document(load({"profile": name})))) == []
 
 
+def test_schema_accepts_a_file_that_names_it() -> None:
+    assert list(complaints(json_schema(), {"$schema": "ray.schema.json"})) == []
+    assert list(complaints(json_schema(), {"$schema": 5}))
+
+
 def test_schema_accepts_every_example() -> None:
     for path in sorted((ROOT / "examples/config").glob("*.json")):
         assert list(complaints(json_schema(), json.loads(path.read_text("utf-8")))) == []

@@ -262,6 +262,12 @@ def test_unknown_key_without_a_near_one_gets_no_hint() -> None:
     assert refusal({"zzz": 1}) == "zzz is not a known key"
 
 
+def test_file_may_name_its_schema_for_editors_at_the_top_only() -> None:
+    assert load({"$schema": "../docs/ray.schema.json", "profile": "tiny"}) == load({"profile": "tiny"})
+    assert refusal({"$schema": 5}) == "$schema must be a string, not a number"
+    assert "server.$schema is not a known key" in refusal({"server": {"$schema": "x"}})
+
+
 def test_unknown_key_never_shows_its_value() -> None:
     with pytest.raises(RayError) as caught:
         load({"apiKey": "s3cret-value"})

@@ -23,7 +23,7 @@ def parse_json(data: bytes | str) -> object:
     """The JSON document in `data` (UTF-8). Raises ValueError, whose text never quotes the document."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-        document: object = json.loads(text, parse_constant=_refuse_constant)
+        document: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos}") from None
     except UnicodeDecodeError:
@@ -35,6 +35,10 @@ def parse_json(data: bytes | str) -> object:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+# One for all: `json.loads` with an option builds a new decoder for every token.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def is_json_media_type(content_type: str) -> bool:

@@ -111,6 +111,7 @@ class BackendWatch:
         self._probe: asyncio.Task[Health] | None = None
         self._health: Health | None = None
         self._health_until = 0.0
+        self._alive_until = 0.0
         self._identity: Identity = ()
 
     @property
@@ -146,7 +147,10 @@ class BackendWatch:
         return health
 
     async def answers(self) -> bool:
-        """Whether the backend's own word, at most a second old, is that it can be used."""
+        """Whether the backend's own word, at most a second old, is that it can be used. A token is its word too: while
+        it generates it is not disturbed by probes."""
+        if self._clock() < self._alive_until:
+            return True
         return (await self._own_health()).status not in AWAY
 
     async def needs_warming(self) -> bool:
@@ -155,9 +159,14 @@ class BackendWatch:
         answers = await self.answers()
         return self._state == "failed" or (self._state == "idle" and answers)
 
+    def alive(self) -> None:
+        """A piece of an answer has just arrived."""
+        self._alive_until = self._clock() + HEALTH_TTL_S
+
     def forget(self) -> None:
         """Ask the backend anew next time: something happened that makes the last answer doubtful."""
         self._health = None
+        self._alive_until = 0.0
 
     def suspect(self) -> None:
         """A generation could not reach the backend: ask it anew next time, and warm it again once it answers."""

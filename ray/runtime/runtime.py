@@ -217,6 +217,7 @@ class Runtime:
         chunks = self._provider.stream(preparation, context)
         try:
             async for chunk in chunks:
+                self._watch.alive()
                 text = clean_text(chunk.text)
                 if text:
                     if not texts:

@@ -344,3 +344,42 @@ def test_a_refusal_says_nothing_about_the_backend(code: str) -> None:
         assert (house.provider.probed, house.runtime.warm_state) == (1, "ready")
 
     asyncio.run(main())
+
+
+# -- a backend that generates
+
+
+def test_given_a_token_a_moment_ago_when_asked_whether_the_backend_answers_then_it_is_not_probed() -> None:
+    async def main() -> None:
+        scene = Scene(FakeProvider())
+        scene.watch.alive()
+        assert await scene.watch.answers()
+        assert scene.provider.probed == 0
+        scene.now += 1.0
+        assert await scene.watch.answers()
+        assert scene.provider.probed == 1
+
+    asyncio.run(main())
+
+
+def test_given_a_token_a_moment_ago_when_a_call_fails_then_the_backend_is_probed() -> None:
+    async def main() -> None:
+        scene = Scene(FakeProvider())
+        scene.watch.alive()
+        scene.watch.suspect()
+        await scene.watch.answers()
+        assert scene.provider.probed == 1
+
+    asyncio.run(main())
+
+
+def test_given_a_token_a_moment_ago_when_health_is_asked_for_then_the_backend_is_probed() -> None:
+    """What people read, busy slots for example, is never older than a second."""
+
+    async def main() -> None:
+        scene = Scene(FakeProvider())
+        scene.watch.alive()
+        await scene.status()
+        assert scene.provider.probed == 1
+
+    asyncio.run(main())

@@ -653,3 +653,13 @@ def test_what_a_backend_wrote_about_a_failure_reaches_the_client_but_not_the_log
         assert "/completion" in house.log.getvalue()
 
     asyncio.run(main())
+
+
+def test_given_an_answer_that_has_just_arrived_when_the_backend_is_looked_at_then_it_is_not_probed() -> None:
+    async def main() -> None:
+        house = House()
+        await house.answer()
+        assert await house.runtime.backend_answers()
+        assert house.provider.probed == 0
+
+    asyncio.run(main())

@@ -24,6 +24,7 @@ class CallContext:
 
     `family`: key of the prompt family. `slot`: the backend's slot that the scheduler gave to this generation, idle by
     construction, or None while the backend chooses. `hot`: that slot's KV cache begins with the preparation's prefix.
+    `warming`: a configured warm-up, whose prefix is worth saving however seldom it was seen.
     `is_watched`: whether somebody looks at the answer while it grows; may change, and may be called in any thread.
     """
 
@@ -33,6 +34,7 @@ class CallContext:
     family: str | None = None
     slot: int | None = None
     hot: bool = False
+    warming: bool = False
     is_watched: Callable[[], bool] = _always
 
 
@@ -66,6 +68,36 @@ class Preparation:
     prefix: PromptPrefix | None = None
 
 
+class PrefixObserver(Protocol):
+    """Who counts what the prefix store does. Called on the event loop; nothing here may raise or wait."""
+
+    def hit(self, state: PrefixState, tokens: int, seconds: float) -> None:
+        """A generation with a prefix is over: how the prefix came in, its `tokens` that were not read again, and the
+        reading time that this saved by the backend's own recent speed."""
+
+    def saved(self, size: int) -> None:
+        """A snapshot of `size` bytes was written."""
+
+    def restored(self) -> None:
+        """A snapshot was read back into a slot."""
+
+    def evicted(self, count: int) -> None:
+        """`count` snapshots were deleted to make room."""
+
+    def proof_failed(self) -> None:
+        """The backend read tokens again that should have been in its KV cache."""
+
+    def failed(self, operation: str) -> None:
+        """`operation`, one word, did not work (`save`, `restore`, `evaluate`, `corrupt`, `disk_full`, …). The request
+        it was for goes on."""
+
+    def level(self, size: int, entries: int, unknown_files: int, enabled: bool) -> None:
+        """What the store holds now: bytes, snapshots, files that are not its own; `enabled`: whether it is in use."""
+
+    def switched_off(self, reason: str) -> None:
+        """The store is out of use for this backend from now on. Called once; worth one warning."""
+
+
 class Provider(Protocol):
     """One backend that serves one model."""
 
@@ -76,6 +108,17 @@ class Provider(Protocol):
     @property
     def model_id(self) -> str:
         """What answers report as `model`: at most 512 characters."""
+
+    @property
+    def assignable_slots(self) -> int | None:
+        """How many slots of the backend the scheduler may assign, numbered from 0; None while the backend chooses."""
+
+    @property
+    def slots_epoch(self) -> int:
+        """Rises when the backend has lost its KV caches: nothing is hot any more."""
+
+    def prefix_health(self) -> Mapping[str, object] | None:
+        """The prefix store in a few figures, as JSON; None when there is none."""
 
     async def warm(self) -> None:
         """Prime the backend. Raises `RayError` while it is not usable yet."""
@@ -88,7 +131,9 @@ class Provider(Protocol):
 
     def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
         """Generate. The last chunk, and only it, has `finish`. Closing the iterator or cancelling the task that reads
-        it frees the backend's slot at once. Raises `RayError` with a `provider_…` code."""
+        it frees the backend's slot at once. Raises `RayError` with a `provider_…` code.
+
+        The first chunk, which may be empty, says that the prefix is in the slot's KV cache."""
 
     async def close(self) -> None:
         """Give back threads and sockets."""

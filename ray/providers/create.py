@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from ray.config import Config, LlamaCppAdapter, MockAdapter, OpenAICompatibleAdapter
 from ray.errors import RayError
-from ray.providers.base import Provider
+from ray.providers.base import PrefixObserver, Provider
 
 
-def create_provider(config: Config, environ: Mapping[str, str]) -> Provider:
-    """The provider for `config.model.adapter`. `environ`: where the backend's API key is looked up at each request.
+def create_provider(config: Config, environ: Mapping[str, str], observer: PrefixObserver | None = None) -> Provider:
+    """The provider for `config.model.adapter`. `environ`: where the backend's API key is looked up at each request;
+    `observer`: who counts what the prefix store does.
 
     The modules of the backends that are not used are not loaded. Raises `provider_unsupported`.
     """
@@ -26,7 +27,7 @@ def create_provider(config: Config, environ: Mapping[str, str]) -> Provider:
     if isinstance(adapter, LlamaCppAdapter):
         from ray.providers.llama_cpp.provider import LlamaCppProvider
 
-        return LlamaCppProvider(config, adapter, environ)
+        return LlamaCppProvider(config, adapter, environ, observer)
     raise RayError(
         "provider_unsupported", f"there is no provider for model.adapter.kind {getattr(adapter, 'kind', adapter)!r}"
     )

@@ -6,7 +6,7 @@ The text is the same for the same request and config. Sampling, `max_tokens`, `s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from ray.clock import iso_now
 from ray.config import Config, MockAdapter
@@ -27,6 +27,20 @@ class MockProvider:
         self.model_id = config.model.id[:512]
         self._latency_s = adapter.latency_ms / 1000
         self._signature = f"[ray:mock model={config.model.id} profile={config.profile} seed={adapter.seed}]"
+
+    @property
+    def assignable_slots(self) -> int | None:
+        """There are no slots."""
+        return None
+
+    @property
+    def slots_epoch(self) -> int:
+        """Nothing is ever lost."""
+        return 0
+
+    def prefix_health(self) -> Mapping[str, object] | None:
+        """There is no prefix store."""
+        return None
 
     async def warm(self) -> None:
         """There is nothing to warm."""

@@ -40,6 +40,20 @@ class OpenAICompatibleProvider:
         threads = config.scheduler.concurrency + 3
         self._upstream = Upstream(adapter, environ, threads=threads, name="ray-openai")
 
+    @property
+    def assignable_slots(self) -> int | None:
+        """The protocol knows no slots."""
+        return None
+
+    @property
+    def slots_epoch(self) -> int:
+        """What the backend keeps is not known, so nothing is known to be lost."""
+        return 0
+
+    def prefix_health(self) -> Mapping[str, object] | None:
+        """There is no prefix store."""
+        return None
+
     async def warm(self) -> None:
         """Send the warm-up requests in order; what they answer does not matter. Raises the first failure."""
         for request in warmup_requests(self._adapter.warmup_requests):

@@ -16,7 +16,7 @@ from hashlib import sha256
 from ray.clock import Deadline
 from ray.config import Config, LlamaCppAdapter
 from ray.errors import RayError
-from ray.providers.base import CallContext, Preparation
+from ray.providers.base import CallContext, Preparation, PrefixObserver
 from ray.providers.chat import chat_messages
 from ray.providers.llama_cpp.capabilities import Capabilities, CapabilityReader
 from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
@@ -54,7 +54,13 @@ class LlamaCppProvider:
 
     kind = "llama.cpp"
 
-    def __init__(self, config: Config, adapter: LlamaCppAdapter, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        adapter: LlamaCppAdapter,
+        environ: Mapping[str, str],
+        observer: PrefixObserver | None = None,
+    ) -> None:
         self.model_id = config.model.id[:512]
         self._adapter = adapter
         self._window = config.model.context_window
@@ -75,6 +81,18 @@ class LlamaCppProvider:
             preference=self._preference,
             template_expected=operational is not None and operational.chat_template_known,
         )
+
+    @property
+    def assignable_slots(self) -> int | None:
+        """The backend chooses its slots."""
+        return None
+
+    @property
+    def slots_epoch(self) -> int:
+        return 0
+
+    def prefix_health(self) -> Mapping[str, object] | None:
+        return None
 
     async def warm(self) -> None:
         """Run the warm-up requests in order, as any request would run. Raises the first failure."""

@@ -13,12 +13,27 @@ from collections.abc import Mapping, Sequence
 
 from ray.config import Config, LoadedConfig, load_config, sanitised_config
 from ray.errors import RayError
+from ray.telemetry import discard_output
 from ray.version import VERSION
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run one command; the exit status. Without arguments: the process's own."""
-    environ = os.environ if environ is None else environ
+    try:
+        status = _run(argv, os.environ if environ is None else environ)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output(sys.stdout)  # the reader has seen enough (`| head`): neither an error nor a traceback
+        return 0
+    except OSError as error:
+        discard_output(sys.stdout)
+        print(f"ray: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _run(argv: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)

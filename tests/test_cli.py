@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ray.cli import main
 from ray.version import VERSION
+
+ROOT = Path(__file__).parent.parent
 
 
 def config_file(directory: Path, **sections: object) -> str:
@@ -143,3 +148,28 @@ def test_given_no_config_when_looked_at_then_the_profile_of_the_environment_coun
     assert main(["--check", "--json"], {"RAY_PROFILE": "tiny"}) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["config"], plan["profile"]) == ("defaults", "tiny")
+
+
+@pytest.mark.parametrize("arguments", [["--print-config"], ["--check"], ["--version"], ["--help"]])
+def test_given_a_reader_that_has_seen_enough_when_printing_then_silence_and_0(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run_process(arguments, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_given_a_full_disk_when_printing_then_1_and_the_reason() -> None:
+    with open("/dev/full", "wb") as full:
+        done = run_process(["--print-config"], stdout=full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == b"ray: cannot write the output: No space left on device\n"
+
+
+def run_process(arguments: list[str], stdout: int) -> subprocess.CompletedProcess[bytes]:
+    # -E: with PYTHONUNBUFFERED nothing would be left to flush.
+    return subprocess.run(
+        [sys.executable, "-E", "-m", "ray", *arguments], stdout=stdout, stderr=subprocess.PIPE, cwd=ROOT, check=False
+    )

@@ -2,7 +2,7 @@
 
 from ray.telemetry.event_loop import EventLoopLag
 from ray.telemetry.exposition import PROMETHEUS_CONTENT_TYPE, metrics_json, prometheus_text, wants_prometheus
-from ray.telemetry.log import Logger, error_fields
+from ray.telemetry.log import Logger, discard_output, error_fields
 from ray.telemetry.metrics import Counter, Histogram, Metrics
 from ray.telemetry.process import ProcessCollector
 
@@ -14,6 +14,7 @@ __all__ = [
     "Logger",
     "Metrics",
     "ProcessCollector",
+    "discard_output",
     "error_fields",
     "metrics_json",
     "prometheus_text",

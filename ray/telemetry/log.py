@@ -120,21 +120,26 @@ class Logger:
                 self._retire(stream)
 
     def _retire(self, stream: TextIO) -> None:
-        """Nobody reads this stream any more, or it takes nothing until the end: stop writing to it.
-
-        What is left in its buffer would fail again when the interpreter flushes it on exit and turn exit status 0
-        into 120, so its descriptor is pointed at /dev/null (the remedy in Python's `signal` documentation).
-        """
+        """Nobody reads this stream any more, or it takes nothing until the end: stop writing to it."""
         if stream is self._stdout:
             self._stdout = None
         if stream is self._stderr:
             self._stderr = None
-        with suppress(OSError, ValueError):
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            try:
-                os.dup2(devnull, stream.fileno())
-            finally:
-                os.close(devnull)
+        discard_output(stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Point a stream that fails at /dev/null (the remedy in Python's `signal` documentation).
+
+    What is left in its buffer would fail again when the interpreter flushes it on exit, and turn exit status 0 into
+    120.
+    """
+    with suppress(OSError, ValueError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(devnull, stream.fileno())
+        finally:
+            os.close(devnull)
 
 
 def _write_line(stream: TextIO, record: Mapping[str, object]) -> None:

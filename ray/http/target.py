@@ -16,9 +16,10 @@ MAX_DETAIL_CHARS = 128
 HTTP_PORT = 80
 
 
-def parse_host(value: str) -> tuple[str, int]:
+def parse_host(value: str, where: str = "Host") -> tuple[str, int]:
     """The host (lower case, no trailing dot; IPv6 without brackets) and port (80 when absent) of a `Host` value.
 
+    `where`: what the message calls the place it stands in.
     Raises HttpError `invalid_request`.
     """
     lowered = value.lower()
@@ -26,15 +27,15 @@ def parse_host(value: str) -> tuple[str, int]:
     if match is None:
         match = HOST_IPV6.fullmatch(lowered)
         if match is None or not _is_ipv6(match[1]):
-            raise _refused("Host must be a host name, an IPv4 address or a bracketed IPv6 address, with optional :port")
+            raise _refused(f"{where} must be a host name, an IPv4 or a bracketed IPv6 address, with optional :port")
     elif len(match[1]) > MAX_HOST_NAME_CHARS:
-        raise _refused(f"the host name in Host must not be longer than {MAX_HOST_NAME_CHARS} characters")
+        raise _refused(f"the host name in {where} must not be longer than {MAX_HOST_NAME_CHARS} characters")
     port = match[2]
     if port is None:
         return match[1], HTTP_PORT
     number = int(port)
     if not 1 <= number <= 65_535:
-        raise _refused("the port in Host must be a number from 1 to 65535")
+        raise _refused(f"the port in {where} must be a number from 1 to 65535")
     return match[1], number
 
 
@@ -85,7 +86,7 @@ def _origin_form(target: str, host: str | None, address: tuple[str, int] | None)
     rest = rest[2:]
     end = next((index for index, char in enumerate(rest) if char in "/?"), len(rest))
     authority, tail = rest[:end], rest[end:]
-    if parse_host(authority) != address:
+    if parse_host(authority, "the authority of the request target") != address:
         raise HttpError(
             400,
             "invalid_request",

@@ -146,6 +146,11 @@ def test_any_other_target_is_refused(target: str) -> None:
     refusal(target, "a")
 
 
+@pytest.mark.parametrize("target", ["http://[::1", "http://a:x/", "http://a:0/", f"http://{'a.' * 127}a/"])
+def test_a_refused_authority_is_not_blamed_on_host(target: str) -> None:
+    assert "the authority of the request target" in refusal(target, "a").message
+
+
 def test_an_absolute_target_for_another_host_is_refused_with_both_names() -> None:
     assert refusal("http://other:81/x", "example.com:3000").details == {
         "host": "example.com:3000",

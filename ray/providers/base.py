@@ -6,12 +6,12 @@ from the event loop only; blocking work happens inside it, in the worker threads
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from ray.clock import Deadline
-from ray.types import Chunk, Health, InferenceRequest, Lane, ProviderDiagnostics
+from ray.types import Chunk, Health, InferenceRequest, Lane, PrefixState, ProviderDiagnostics
 
 
 def _always() -> bool:

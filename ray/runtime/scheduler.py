@@ -1,7 +1,8 @@
-"""Token-aware admission: who may generate now, who waits, who is refused.
+"""Token-aware admission: who may generate now and in which slot, who waits, who is refused.
 
-One scheduler per runtime. It keeps two promises: what runs never exceeds the concurrency or the in-flight tokens, and
-nothing starves. Choosing is a pure function (`choose`) of the waiting line; the class only keeps the books.
+One scheduler per runtime. It keeps three promises: what runs never exceeds the concurrency or the in-flight tokens, no
+slot of the backend is given to two generations, and nothing starves. Choosing is pure functions of the waiting line
+(`line.choose`) and of what the slots hold (`slots.assign`); the class only keeps the books.
 
 Time is not kept here: a request whose deadline passes is cancelled by its readers, and a cancelled ticket, waiting or
 running, gives everything back at once.
@@ -11,22 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
 from ray.clock import Deadline
 from ray.config import Config, LaunchProfile, LlamaCppAdapter
 from ray.errors import RayError
+from ray.runtime.line import NOBODY, Waiting, choose, guard_seconds
+from ray.runtime.slots import SlotTable, assign, crowded_out
 from ray.types import Lane
-
-# What moves a ticket forward, in points; waiting 25 ms is worth one point.
-SHORT_LANE_POINTS = 120.0
-WAITED_MS_PER_POINT = 25.0
-
-# The starvation guard: past this share of the request timeout, and at most this long, a ticket goes before all others.
-GUARD_SHARE_OF_TIMEOUT = 0.25
-MAX_GUARD_MS = 5_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +51,12 @@ def launch_profile(config: Config) -> LaunchProfile | None:
     return adapter.launch_profile if isinstance(adapter, LlamaCppAdapter) else None
 
 
+def shared_pool(config: Config) -> int | None:
+    """Cells of the KV cache that all slots share, idle ones too; None when each slot has its own or nobody says."""
+    launch = launch_profile(config)
+    return launch.ctx_size if launch is not None and launch.enable_unified_kv and launch.parallel > 1 else None
+
+
 def slot_context(launch: LaunchProfile) -> int:
     """Tokens that one request may fill in the KV cache: the whole pool if it is shared, else one slot's part."""
     if launch.enable_unified_kv:
@@ -63,18 +64,15 @@ def slot_context(launch: LaunchProfile) -> int:
     return max(1, launch.ctx_size // max(1, launch.parallel))
 
 
-def guard_seconds(request_timeout_ms: float) -> float:
-    """How long a ticket may wait before it goes first."""
-    return min(MAX_GUARD_MS, request_timeout_ms * GUARD_SHARE_OF_TIMEOUT) / 1000
-
-
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a request asks of the scheduler. `cost`: prompt tokens plus the whole completion allowance."""
+    """What a request asks of the scheduler. `cost`: prompt tokens plus the whole completion allowance; `affinity`: the
+    key of its prefix, or of its family, or None."""
 
     cost: int
     lane: Lane
     deadline: Deadline
+    affinity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,53 +106,26 @@ class SchedulerSnapshot:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """One place in the waiting line. `since`: seconds on the scheduler's clock; `order`: arrival number."""
-
-    cost: int
-    lane: Lane
-    since: float
-    order: int
-
-
-def score(place: Waiting, now: float) -> float:
-    """How strongly a waiting ticket asks to go next, in points. All age at the same rate."""
-    points = (now - place.since) * 1000 / WAITED_MS_PER_POINT
-    if place.lane == "short":
-        points += SHORT_LANE_POINTS
-    return points
-
-
-def choose(line: Sequence[Waiting], *, now: float, free_tokens: int, lookahead: int, guard_s: float) -> Waiting | None:
-    """Who goes next of `line` (in order of arrival), or None if nobody may go now.
-
-    The oldest ticket past the guard goes first; while it does not fit, its tokens are being saved up and nobody
-    overtakes it. Otherwise each lane offers its best of the first `lookahead` places that fit (if none of these fits,
-    of all that fit), and the higher score wins; a tie goes to the earlier place, between lanes to `short`.
-    """
-    if line and now - line[0].since >= guard_s:
-        return line[0] if line[0].cost <= free_tokens else None
-    best: Waiting | None = None
-    best_score = 0.0
-    for lane in ("short", "draft"):
-        in_lane = [place for place in line if place.lane == lane]
-        fitting = [place for place in in_lane[:lookahead] if place.cost <= free_tokens]
-        fitting = fitting or [place for place in in_lane[lookahead:] if place.cost <= free_tokens]
-        for place in fitting:
-            points = score(place, now)
-            if best is None or points > best_score:
-                best, best_score = place, points
-    return best
-
-
 class Admission:
     """One ticket's way through the scheduler; holding it (`async with`) is the right to generate.
 
-    Entering waits for the turn. Leaving, by whatever way, gives back the place and its tokens.
+    Entering waits for the turn; then `slot` is the backend's slot to use, None while the backend chooses, and `hot`
+    tells that this slot begins with the ticket's affinity already. Leaving, by whatever way, gives back the place, its
+    tokens and its slot.
     """
 
-    __slots__ = ("_granted", "_granted_at", "_scheduler", "place", "ticket")
+    __slots__ = (
+        "_granted",
+        "_granted_at",
+        "_scheduler",
+        "epoch",
+        "held_tokens",
+        "hot",
+        "is_ready",
+        "place",
+        "slot",
+        "ticket",
+    )
 
     def __init__(self, scheduler: Scheduler, ticket: Ticket, place: Waiting) -> None:
         self._scheduler = scheduler
@@ -162,11 +133,30 @@ class Admission:
         self._granted_at: float | None = None
         self.ticket = ticket
         self.place = place
+        self.slot: int | None = None
+        self.hot = False
+        self.is_ready = False  # its prefix is in the KV cache
+        self.epoch = 0
+        self.held_tokens = ticket.cost  # what it leaves in its slot, at most
 
     @property
     def queue_time_ms(self) -> float:
         """From the admission call to the start, the batch window included; 0 while it still waits."""
         return 0.0 if self._granted_at is None else (self._granted_at - self.place.since) * 1000
+
+    def prefix_ready(self) -> None:
+        """The first sign of the answer is here, so the prefix is in the KV cache: relatives may go. May be called
+        again."""
+        if not self.is_ready:
+            self.is_ready = True
+            self._scheduler._prefix_ready(self)
+
+    def learned(self, slot_id: int | None, tokens: int | None = None) -> None:
+        """What the whole answer told: the slot that the backend says it used, and the tokens it left there."""
+        if tokens is not None:
+            self.held_tokens = min(self.held_tokens, tokens)
+        if slot_id is not None:
+            self._scheduler._learned(self, slot_id)
 
     async def __aenter__(self) -> Admission:
         try:
@@ -191,20 +181,44 @@ class Admission:
             self._granted.set_exception(error)
 
 
-class Scheduler:
-    """The waiting line and the books of what runs. `clock`: seconds, monotonic."""
+def _backend_chooses() -> int | None:
+    return None
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+
+def _never_restarted() -> int:
+    return 0
+
+
+class Scheduler:
+    """The waiting line and the books of what runs.
+
+    `slots`: how many slots may be assigned now, None while the backend chooses. `epoch`: rises when the backend lost
+    its caches. Both are asked before every choice. `clock`: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        slots: Callable[[], int | None] = _backend_chooses,
+        epoch: Callable[[], int] = _never_restarted,
+    ) -> None:
         self._config = config.scheduler
         self._budget = inflight_token_budget(config)
+        self._pool = shared_pool(config)
         self._guard_s = guard_seconds(config.scheduler.request_timeout_ms)
         self._clock = clock
+        self._slots = slots
+        self._epoch = epoch
+        self._table = SlotTable()
         self._waiting: dict[int, Admission] = {}  # by arrival number, so in order of arrival
-        self._running: set[int] = set()
+        self._running: dict[int, Admission] = {}
         self._arrivals = 0
         self._queued_tokens = 0
         self._inflight_tokens = 0
         self._batch_timer: asyncio.TimerHandle | None = None
+        self._guard_timer: asyncio.TimerHandle | None = None
 
     def admit(self, ticket: Ticket) -> Admission:
         """Take a place in line; use the answer with `async with` at once.
@@ -223,7 +237,7 @@ class Scheduler:
                 details=self.snapshot().details(),
             )
         self._arrivals += 1
-        place = Waiting(ticket.cost, ticket.lane, self._clock(), self._arrivals)
+        place = Waiting(ticket.cost, ticket.lane, self._clock(), self._arrivals, ticket.affinity)
         admission = Admission(self, ticket, place)
         self._waiting[place.order] = admission
         self._queued_tokens += ticket.cost
@@ -238,7 +252,7 @@ class Scheduler:
             draft_queue_depth=len(self._waiting) - short,
             in_flight=len(self._running),
             max_queue=self._config.max_queue,
-            concurrency=self._config.concurrency,
+            concurrency=self._concurrency(),
             queued_tokens=self._queued_tokens,
             in_flight_tokens=self._inflight_tokens,
             max_queued_tokens=self._config.max_queued_tokens,
@@ -264,28 +278,95 @@ class Scheduler:
             loop = asyncio.get_running_loop()
             self._batch_timer = loop.call_later(self._config.batch_window_ms / 1000, self._dispatch)
 
+    def _concurrency(self) -> int:
+        """How many may run: no more than there are slots to put them in."""
+        count = self._slots()
+        return self._config.concurrency if count is None else min(self._config.concurrency, count)
+
     def _dispatch(self) -> None:
-        """Start whoever may start. Runs on arrival, at the end of a batch window, and whenever something ends."""
-        if self._batch_timer is not None:
-            self._batch_timer.cancel()
-            self._batch_timer = None
-        now = self._clock()
+        """Start whoever may start. Runs on arrival, at the end of a batch window, when a prefix is ready, when a held
+        ticket comes of age, and whenever something ends."""
+        for timer in (self._batch_timer, self._guard_timer):
+            if timer is not None:
+                timer.cancel()
+        self._batch_timer = self._guard_timer = None
+        if not self._waiting:
+            return
+        self._table.follow(self._slots(), self._epoch())
         self._drop_expired()
-        while self._waiting and len(self._running) < self._config.concurrency:
-            chosen = choose(
-                [admission.place for admission in self._waiting.values()],
-                now=now,
-                free_tokens=self._budget.together - self._inflight_tokens,
-                lookahead=self._config.affinity_lookahead,
-                guard_s=self._guard_s,
-            )
+        now = self._clock()
+        while self._waiting and self._may_start():
+            chosen = self._choose(now)
             if chosen is None:
+                self._wake_at_guard(now)
                 return
-            admission = self._waiting.pop(chosen.order)
-            self._queued_tokens -= chosen.cost
-            self._running.add(chosen.order)
-            self._inflight_tokens += chosen.cost
-            admission._grant(now)
+            self._start(self._waiting[chosen.order], now)
+
+    def _may_start(self) -> bool:
+        """Is there room for one more? While a generation runs whose slot the backend chose, none can be assigned: it
+        may be in any of them. A pinned request would wait for it behind the backend's door."""
+        if len(self._running) >= self._concurrency():
+            return False
+        if self._table.count is None:
+            return True
+        if any(running.slot is None for running in self._running.values()):
+            return False
+        return any(not slot.busy for slot in self._table.slots)
+
+    def _choose(self, now: float) -> Waiting | None:
+        hot = held = NOBODY
+        if self._table.is_telling:
+            hot = self._table.hot([running.place.affinity for running in self._running.values()])
+            held = self._prefilling() - hot
+        return choose(
+            [admission.place for admission in self._waiting.values()],
+            now=now,
+            free_tokens=self._budget.together - self._inflight_tokens,
+            lookahead=self._config.affinity_lookahead,
+            guard_s=self._guard_s,
+            hot=hot,
+            held=held,
+        )
+
+    def _prefilling(self) -> frozenset[str]:
+        """The cold affinities that are being read at this moment."""
+        return frozenset(
+            running.place.affinity
+            for running in self._running.values()
+            if running.place.affinity is not None and not running.hot and not running.is_ready
+        )
+
+    def _start(self, admission: Admission, now: float) -> None:
+        place = admission.place
+        del self._waiting[place.order]
+        self._queued_tokens -= place.cost
+        self._inflight_tokens += place.cost
+        self._take_slot(admission)
+        self._running[place.order] = admission
+        admission._grant(now)
+
+    def _take_slot(self, admission: Admission) -> None:
+        table, affinity = self._table, admission.place.affinity
+        admission.epoch = table.epoch
+        if table.count is None:
+            hot = table.hot([running.place.affinity for running in self._running.values()])
+            admission.hot = affinity in hot
+            return
+        wanted = {waiting.place.affinity for waiting in self._waiting.values()}
+        slot = assign(table.slots, affinity, wanted)
+        assert slot is not None, "`_may_start` has seen a free slot"
+        admission.slot = slot.id
+        admission.hot = affinity is not None and slot.holds == affinity
+        table.take(slot.id, keeping=admission.hot)
+        if self._pool is not None:
+            table.empty(crowded_out(table.slots, self._inflight_tokens, self._pool))
+
+    def _wake_at_guard(self, now: float) -> None:
+        """Nothing need happen before the oldest ticket passes the guard, and then it may go although it is held."""
+        oldest = next(iter(self._waiting.values())).place
+        remaining = oldest.since + self._guard_s - now
+        if remaining > 0 and oldest.affinity in self._prefilling():
+            self._guard_timer = asyncio.get_running_loop().call_later(remaining, self._dispatch)
 
     def _drop_expired(self) -> None:
         """Nobody is waiting any more for the answer of a ticket whose deadline has passed: do not start it."""
@@ -295,11 +376,36 @@ class Scheduler:
             self._queued_tokens -= admission.place.cost
             admission._fail(RayError("request_timeout", "the request's time ran out while it waited in the queue"))
 
+    def _is_current(self, admission: Admission) -> bool:
+        """It runs, in the slots and caches that the table speaks of."""
+        self._table.follow(self._slots(), self._epoch())
+        return admission.place.order in self._running and admission.epoch == self._table.epoch
+
+    def _prefix_ready(self, admission: Admission) -> None:
+        if admission.slot is not None and self._is_current(admission):
+            self._table.holds(admission.slot, admission.place.affinity)
+        if self._waiting and admission.place.order in self._running:
+            self._dispatch()
+
+    def _learned(self, admission: Admission, slot_id: int) -> None:
+        """A backend that says it used another slot than the assigned one has left both in an unknown state."""
+        if not self._is_current(admission):
+            return
+        if admission.slot is None:
+            self._table.learn(slot_id, admission.place.affinity)
+        elif slot_id != admission.slot:
+            admission.is_ready = False
+            self._table.forget(slot_id)
+
     def _give_back(self, admission: Admission) -> None:
         """The one way out, waiting or running; calling it again does nothing."""
         order, cost = admission.place.order, admission.place.cost
         if order in self._running:
-            self._running.remove(order)
+            if admission.slot is not None:
+                if not admission.is_ready or not self._is_current(admission):
+                    self._table.forget(admission.slot)
+                self._table.give_back(admission.slot, admission.held_tokens)
+            del self._running[order]
             self._inflight_tokens -= cost
         elif self._waiting.pop(order, None) is not None:
             self._queued_tokens -= cost

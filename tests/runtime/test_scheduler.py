@@ -12,17 +12,14 @@ import pytest
 from ray.clock import Deadline
 from ray.config import Config, LaunchProfile, LlamaCppAdapter, config_from_mapping
 from ray.errors import RayError
+from ray.runtime.line import Waiting, choose, guard_seconds, score
 from ray.runtime.scheduler import (
     Admission,
     Scheduler,
     SchedulerSnapshot,
     Ticket,
     TokenBudget,
-    Waiting,
-    choose,
-    guard_seconds,
     inflight_token_budget,
-    score,
 )
 from ray.types import Lane
 from tests.fakes.provider import until

@@ -1,0 +1,152 @@
+"""What the backend's slots hold: a table of `slot → affinity`, and pure functions that choose a slot from it.
+
+Two ways to know. While Ray assigns the slots, the table is exact: each slot holds what the last generation in it began
+with. While the backend chooses, the table is what the answers told, good for a preference and no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+# The most slots that are remembered while the backend names them.
+MAX_LEARNED_SLOTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot of the backend.
+
+    `holds`: the affinity that its KV cache begins with, None when empty or unknown; `tokens`: cells of the KV cache
+    that it fills at most; `used`: number of its last use, rising; `busy`: a generation runs in it.
+    """
+
+    id: int
+    holds: str | None = None
+    tokens: int = 0
+    used: int = 0
+    busy: bool = False
+
+
+def free_and_hot(slots: Iterable[Slot]) -> frozenset[str]:
+    """The affinities that free slots hold."""
+    return frozenset(slot.holds for slot in slots if slot.holds is not None and not slot.busy)
+
+
+def assign(slots: Iterable[Slot], affinity: str | None, wanted: AbstractSet[str | None]) -> Slot | None:
+    """The free slot for a generation, or None if all are busy.
+
+    First one that holds its affinity; then one that holds nothing; then one whose content nobody waiting wants
+    (`wanted`); among equals the one not used for longest.
+    """
+
+    def sacrifice(slot: Slot) -> tuple[int, int]:
+        if slot.holds is None:
+            return (1, slot.used)
+        if slot.holds == affinity:
+            return (0, slot.used)
+        return (3 if slot.holds in wanted else 2, slot.used)
+
+    return min((slot for slot in slots if not slot.busy), key=sacrifice, default=None)
+
+
+def crowded_out(slots: Sequence[Slot], running_tokens: int, pool: int) -> list[Slot]:
+    """The idle slots that a shared pool of `pool` cells may no longer have room for, next to what runs.
+
+    llama-server never fails a generation for what idle slots hold: when the unified KV cache is full it empties them
+    one by one, lowest id first (measured), and tells nobody. `running_tokens` is the most that will be needed, so a
+    slot named here may still hold its content; taking it for lost costs one restore.
+    """
+    idle = [slot for slot in slots if not slot.busy and slot.tokens > 0]
+    excess = running_tokens + sum(slot.tokens for slot in idle) - pool
+    lost: list[Slot] = []
+    for slot in sorted(idle, key=lambda slot: slot.id):
+        if excess <= 0:
+            break
+        lost.append(slot)
+        excess -= slot.tokens
+    return lost
+
+
+class SlotTable:
+    """The table and its upkeep. `count`: slots that Ray assigns, None while the backend chooses."""
+
+    def __init__(self) -> None:
+        self.count: int | None = None
+        self.epoch = 0
+        self._slots: dict[int, Slot] = {}
+        self._uses = 0
+
+    def follow(self, count: int | None, epoch: int) -> None:
+        """Adopt what the provider says now. Whoever owned the slots until now, or the backend's caches, are gone: then
+        nothing is known any more. What runs keeps its slot."""
+        if epoch == self.epoch and count == self.count:
+            return
+        if epoch != self.epoch or count is None or self.count is None:
+            self._slots = {slot.id: Slot(slot.id, busy=True) for slot in self._slots.values() if slot.busy}
+        self.epoch, self.count = epoch, count
+        if count is not None:
+            self._slots = {slot.id: slot for slot in self._slots.values() if slot.busy or slot.id < count}
+            for number in range(count):
+                self._slots.setdefault(number, Slot(number))
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Those that may be assigned, and while the backend chooses those it has named."""
+        if self.count is None:
+            return [slot for slot in self._slots.values() if not slot.busy]
+        return [slot for slot in self._slots.values() if slot.id < self.count]
+
+    @property
+    def is_telling(self) -> bool:
+        """Something is known about slots; if not, a prefix that was read once cannot be found again."""
+        return self.count is not None or bool(self._slots)
+
+    def hot(self, running: Iterable[str | None]) -> frozenset[str]:
+        """Affinities that a free slot holds. `running`: those of all running generations; while the backend chooses,
+        each is taken to sit in a slot that held it."""
+        if self.count is not None:
+            return free_and_hot(self._slots.values())
+        free = Counter(slot.holds for slot in self.slots)
+        free.subtract(running)
+        return frozenset(affinity for affinity, count in free.items() if affinity is not None and count > 0)
+
+    def take(self, number: int, *, keeping: bool) -> None:
+        """A generation starts in a slot; `keeping`: it continues what the slot holds."""
+        self._uses += 1
+        slot = self._slots[number]
+        self._slots[number] = replace(slot, holds=slot.holds if keeping else None, used=self._uses, busy=True)
+
+    def holds(self, number: int, affinity: str | None) -> None:
+        """The beginning of a running generation's prompt is in its slot."""
+        slot = self._slots.get(number)
+        if slot is not None:
+            self._slots[number] = replace(slot, holds=affinity)
+
+    def give_back(self, number: int, tokens: int) -> None:
+        """A generation ended in a slot and leaves up to `tokens` cells filled."""
+        slot = self._slots.get(number)
+        if slot is None:
+            return
+        if self.count is None or number >= self.count:
+            del self._slots[number]
+        else:
+            self._slots[number] = replace(slot, tokens=tokens, busy=False)
+
+    def forget(self, number: int) -> None:
+        """Nobody knows what the slot holds."""
+        self.holds(number, None)
+
+    def empty(self, lost: Iterable[Slot]) -> None:
+        """These slots may have lost their content."""
+        for slot in lost:
+            self._slots[slot.id] = replace(slot, holds=None, tokens=0)
+
+    def learn(self, number: int, affinity: str | None) -> None:
+        """While the backend chooses: it used this slot for a prompt of this affinity."""
+        if self.count is None and 0 <= number < MAX_LEARNED_SLOTS:
+            self._uses += 1
+            busy = number in self._slots and self._slots[number].busy
+            self._slots[number] = Slot(number, affinity, used=self._uses, busy=busy)

@@ -289,7 +289,8 @@ def main() -> int:
         "--directory", type=Path, default=CACHE / "demo", help="config and logs go here (default: .cache/demo)"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, stop_asked)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this in the background, without SIGINT
+        signal.signal(number, stop_asked)
     try:
         with running(options.directory.absolute()) as (port, children):
             wait_ready(port, children)

@@ -92,8 +92,9 @@ def test_given_a_backend_when_the_demo_runs_once_then_it_prints_real_answers_and
     assert demo.nobody_listens()
 
 
-def test_given_a_ready_demo_when_terminated_then_both_processes_end_and_it_exits_0(
-    backend: Backend, tmp_path: Path, demos: list[Demo]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_given_a_ready_demo_when_asked_to_stop_then_both_processes_end_and_it_exits_0(
+    number: signal.Signals, backend: Backend, tmp_path: Path, demos: list[Demo]
 ) -> None:
     demo = Demo(tmp_path, backend)
     demos.append(demo)
@@ -102,7 +103,7 @@ def test_given_a_ready_demo_when_terminated_then_both_processes_end_and_it_exits
     assert ask(gateway_port, "GET", "/livez").status == 200
     assert ask(backend_port, "GET", "/health").status == 200
 
-    demo.process.send_signal(signal.SIGTERM)
+    demo.process.send_signal(number)
 
     assert demo.process.wait(60) == 0, demo.text()
     assert demo.nobody_listens()

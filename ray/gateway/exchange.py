@@ -20,9 +20,10 @@ class Exchange:
     that is sane, else the inference id; it is in every answer's headers and in every log line about the request.
     `headers`: what the answer carries besides its own headers; each stage adds to it.
     `route`: the route's name once it is known. `reported`: a lower floor has already logged this request's failure.
+    `cut_short`: its event stream did not get to its end, mostly because the client left.
     """
 
-    __slots__ = ("caller", "headers", "inference_id", "reported", "request", "request_id", "route")
+    __slots__ = ("caller", "cut_short", "headers", "inference_id", "reported", "request", "request_id", "route")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -32,6 +33,7 @@ class Exchange:
         self.caller = ANONYMOUS
         self.route: str | None = None
         self.reported = False
+        self.cut_short = False
 
 
 def sane_request_id(value: str | None) -> str | None:

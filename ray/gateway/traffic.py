@@ -101,6 +101,7 @@ class Traffic:
                 status=status,
                 bytes=bytes_sent,
                 durationMs=round(seconds * 1000, 3),
+                cutShort=exchange.cut_short,
             )
 
     def _remember(self, key: tuple[str, str, int]) -> tuple[Counter, Histogram]:

@@ -100,6 +100,8 @@ class AnswerEvents:
 
     async def aclose(self) -> None:
         """Leave the generation. May be called at any time and more than once."""
+        if not self._over:
+            self._exchange.cut_short = True
         self._over = True
         self._reader.leave()
 

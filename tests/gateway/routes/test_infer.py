@@ -179,6 +179,26 @@ def test_given_a_client_that_leaves_when_nobody_else_reads_then_the_work_is_canc
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_the_access_line_of_a_stream_tells_whether_its_client_left_in_the_middle(leaves: bool) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        provider = FakeProvider(["Hel", gate, STOP])
+        async with running(provider=provider, log_level="debug") as ray:
+            async with ray.connect() as client:
+                await client.send(request_bytes("POST", "/v1/infer", headers=JSON, body=json.dumps(STREAMED).encode()))
+                await client.head()
+                await client.piece()
+                if not leaves:
+                    gate.set()
+                    while await client.piece():
+                        pass
+            await soon(lambda: bool(ray.lines("request completed")))
+            assert [line["cutShort"] for line in ray.lines("request completed")] == [leaves]
+
+    asyncio.run(main())
+
+
 def test_given_two_readers_of_one_generation_when_one_leaves_then_the_other_gets_its_answer() -> None:
     async def main() -> None:
         gate = asyncio.Event()

@@ -101,7 +101,9 @@ def _refusal(response: http.client.HTTPResponse) -> RayRefused:
     except (ValueError, KeyError, TypeError):
         # Not Ray's own answer: most likely the reverse proxy in front of it.
         code, message = "no_error_object", body[:200].decode("utf-8", "replace")
-    return RayRefused(response.status, code, message, float(retry_after) if retry_after else None)
+    # Ray writes whole seconds; a proxy may also write a date, which is not worth waiting for.
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() else None
+    return RayRefused(response.status, code, message, seconds)
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
@@ -124,7 +126,7 @@ def main() -> int:
         print()
         answer = infer_patiently(url, {"input": question, "maxTokens": 20, "seed": 1}, key)
         print(json.dumps(answer, indent=2, ensure_ascii=False))
-    except (RayRefused, OSError) as error:
+    except (RayRefused, OSError, http.client.HTTPException) as error:
         print(f"python_client: {error}", file=sys.stderr)
         return 1
     return 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -65,6 +69,45 @@ def test_given_nobody_listens_when_the_python_client_runs_then_it_says_so_withou
 
     assert ended.returncode == 1
     assert "refused" in ended.stderr.lower()
+    assert "Traceback" not in ended.stderr
+
+
+@contextmanager
+def proxy_that_says(answer: bytes) -> Iterator[str]:
+    """Something in front of a gateway that is gone: one raw answer to whoever comes, and then no more."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65_536):  # closing with something unread would reset the connection
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_given_a_proxys_own_refusal_when_asking_then_it_is_a_refusal_without_a_time_to_wait() -> None:
+    page = b"HTTP/1.1 502 Bad Gateway\r\nretry-after: Fri, 31 Dec 2027 23:59:59 GMT\r\ncontent-length: 4\r\n\r\noops"
+
+    with proxy_that_says(page) as base, pytest.raises(RayRefused) as refusal:
+        infer_patiently(base, {"input": "Name three colours."})
+
+    assert (refusal.value.status, refusal.value.code, refusal.value.retry_after) == (502, "no_error_object", None)
+
+
+def test_given_an_answer_that_is_cut_off_when_the_python_client_runs_then_it_says_so_without_a_traceback() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    with proxy_that_says(head + b"50\r\nevent: tok") as base:
+        program = [sys.executable, str(ROOT / "examples" / "clients" / "python_client.py")]
+        ended = subprocess.run(program, env={"RAY_URL": base}, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("python_client: ")
     assert "Traceback" not in ended.stderr
 
 

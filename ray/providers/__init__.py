@@ -1,13 +1,13 @@
 """Model providers: one small interface, three honest implementations."""
 
-from ray.providers.base import CallContext, Preparation, PrefixObserver, PromptPrefix, Provider
+from ray.providers.base import CallContext, PrefixObserver, Preparation, PromptPrefix, Provider
 from ray.providers.create import create_provider
 from ray.providers.llama_cpp.launch import launch_arguments, launch_command
 
 __all__ = [
     "CallContext",
-    "Preparation",
     "PrefixObserver",
+    "Preparation",
     "PromptPrefix",
     "Provider",
     "create_provider",

@@ -121,7 +121,9 @@ class Provider(Protocol):
         """The prefix store in a few figures, as JSON; None when there is none."""
 
     async def warm(self) -> None:
-        """Prime the backend. Raises `RayError` while it is not usable yet."""
+        """Find out what there is to know before the first request. Cheap: warm-up requests are ordinary generations.
+
+        Raises `RayError` while the backend is not usable yet."""
 
     async def health(self) -> Health:
         """Ask the backend how it is. Never raises: what cannot be reached is `unavailable`."""

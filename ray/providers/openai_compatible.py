@@ -13,8 +13,7 @@ from ray.errors import RayError
 from ray.providers.base import CallContext, Preparation
 from ray.providers.chat import CHAT_PATH, ChatReader, chat_body
 from ray.providers.reading import is_json_object, mapping, timings
-from ray.providers.upstream import UNLIMITED, Upstream, gather_seconds, is_loading, upstream_status
-from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
+from ray.providers.upstream import Upstream, gather_seconds, is_loading, upstream_status
 from ray.types import Chunk, Counts, Finish, Health, InferenceRequest, Message, ProviderDiagnostics, ProviderStatus
 
 PROBE_TIMEOUT_MS = 5_000
@@ -24,7 +23,6 @@ MAX_LISTED_MODELS = 10
 MAX_MODEL_ID_CHARS = 256
 MIN_REPAIR_TOKENS = 32
 MAX_REPAIR_TOKENS = 128
-_WARMUP = CallContext(WARMUP_REQUEST_ID, UNLIMITED, "short")
 _REPAIR_SYSTEM = "You repair JSON. Answer with one compact JSON object and nothing else: no explanation, no code fence."
 
 
@@ -55,16 +53,7 @@ class OpenAICompatibleProvider:
         return None
 
     async def warm(self) -> None:
-        """Send the warm-up requests in order; what they answer does not matter. Raises the first failure."""
-        for request in warmup_requests(self._adapter.warmup_requests):
-            pieces = self._chat(request, _WARMUP, ChatReader(request.max_tokens))
-            try:
-                async with aclosing(pieces):
-                    async for _ in pieces:
-                        pass
-            except RayError as error:
-                if error.code != "provider_invalid_response":
-                    raise
+        """There is nothing to prime but what the first requests prime themselves."""
 
     async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
         """The request as it is; the backend renders and counts."""

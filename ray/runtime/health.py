@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -86,11 +86,13 @@ def _paired(before: Identity, now: Identity) -> list[tuple[object, object]]:
 
 
 class BackendWatch:
-    """The warm state and the cached health of one provider. `clock`: seconds, monotonic."""
+    """The warm state and the cached health of one provider. `prime`: what warms it, raises while that is not possible;
+    `clock`: seconds, monotonic."""
 
     def __init__(
         self,
         provider: Provider,
+        prime: Callable[[], Awaitable[None]],
         *,
         warm_on_boot: bool,
         model_id: str,
@@ -99,6 +101,7 @@ class BackendWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._provider = provider
+        self._prime = prime
         self._warm_on_boot = warm_on_boot
         self._model_id = model_id
         self._logger = logger
@@ -182,7 +185,7 @@ class BackendWatch:
 
     async def _warm_once(self) -> None:
         try:
-            await self._provider.warm()
+            await self._prime()
         except Exception as error:
             self._state = "failed"
             self._failure = truncated(str(error) or type(error).__name__, MAX_MESSAGE_CHARS)

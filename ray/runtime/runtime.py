@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray.clock import Deadline
 from ray.config import Config
@@ -42,6 +43,7 @@ from ray.runtime.result import (
     usage_of,
 )
 from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket, launch_profile, slot_context
+from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_requests
 from ray.telemetry import Logger, Metrics
 from ray.types import Caller, Chunk, Finish, Health, InferenceRequest, Lane, as_json
 
@@ -54,13 +56,16 @@ CLOSE_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What `generate` hands to a new generation. `key`: where its answer goes in the cache, or None."""
+    """What `generate` hands to a new generation. `key`: where its answer goes in the cache, or None; `family`: key of
+    the prompt family, or None; `warming`: nobody asked, it is a warm-up of the configuration."""
 
     request: InferenceRequest
     lane: Lane
     key: str | None
     request_id: str
     started_at: float
+    family: str | None = None
+    warming: bool = False
 
 
 class Runtime:
@@ -74,9 +79,10 @@ class Runtime:
         self._books = Books(config, self._model_id, logger, metrics)
         self._cache: ResponseCache[Answer] = ResponseCache(config.cache)
         self._gate = PreparationGate(config.scheduler.concurrency, config.scheduler.max_queue)
-        self._scheduler = Scheduler(config)
+        self._scheduler = Scheduler(config, slots=lambda: provider.assignable_slots, epoch=lambda: provider.slots_epoch)
         self._watch = BackendWatch(
             provider,
+            self._prime,
             warm_on_boot=config.model.warm_on_boot,
             model_id=self._model_id,
             logger=logger,
@@ -166,7 +172,12 @@ class Runtime:
     async def _produce(self, generation: Generation, order: Order) -> Answer:
         """Prepare, admit, generate, check, store. Runs as the generation's task; cancelling it undoes everything."""
         context = CallContext(
-            order.request_id, generation.deadline, order.lane, is_watched=lambda: generation.is_watched
+            order.request_id,
+            generation.deadline,
+            order.lane,
+            family=order.family,
+            warming=order.warming,
+            is_watched=lambda: generation.is_watched,
         )
         try:
             async with self._gate:
@@ -175,15 +186,25 @@ class Runtime:
             generation.phase = "queue"
             async with self._scheduler.admit(ticket) as admission:
                 generation.phase = "generate"
-                self._books.admitted(order.lane, admission.queue_time_ms)
-                output, finish = await self._stream(generation, preparation, context, order.started_at)
+                if not order.warming:
+                    self._books.admitted(order.lane, admission.queue_time_ms)
+                output, finish = await self._stream(
+                    generation, preparation, in_slot(context, admission, preparation), admission, order
+                )
+                answer = self._answer(preparation, output, finish, admission)
+                self._learn(admission, answer)
         except RayError as error:
-            self._take_note(error)
+            self._take_note(error, counted=not order.warming)
             raise
-        answer = self._answer(preparation, output, finish, admission)
-        self._store(order.key, answer)
-        self._books.generated(answer)
+        if not order.warming:
+            self._store(order.key, answer)
+            self._books.generated(answer)
         return answer
+
+    def _learn(self, admission: Admission, answer: Answer) -> None:
+        """Tell the scheduler what the whole answer says about the slot it came from."""
+        held = answer.usage.tokens.total if answer.usage.tokens is not None else None
+        admission.learned(answer.diagnostics.slot_id if answer.diagnostics is not None else None, held)
 
     def _ticket(self, preparation: Preparation, context: CallContext) -> Ticket:
         """What the request will cost, once it is known to fit the context window. Raises
@@ -204,10 +225,11 @@ class Runtime:
                     "contextWindow": window,
                 },
             )
-        return Ticket(total, context.lane, context.deadline)
+        affinity = preparation.prefix.key if preparation.prefix is not None else context.family
+        return Ticket(total, context.lane, context.deadline, affinity)
 
     async def _stream(
-        self, generation: Generation, preparation: Preparation, context: CallContext, started_at: float
+        self, generation: Generation, preparation: Preparation, context: CallContext, admission: Admission, order: Order
     ) -> tuple[str, Finish]:
         """Pass the provider's chunks on to the readers; returns the whole text and the finish."""
         limit = output_limit(preparation.request.max_tokens)
@@ -218,15 +240,17 @@ class Runtime:
         try:
             async for chunk in chunks:
                 self._watch.alive()
+                admission.prefix_ready()
                 text = clean_text(chunk.text)
                 if text:
-                    if not texts:
-                        self._books.first_token(started_at)
+                    if not texts and not order.warming:
+                        self._books.first_token(order.started_at)
                     texts.append(text)
                     length += len(text)
                     if length > limit:
                         raise output_too_long(length, preparation.request.max_tokens)
-                generation.publish(chunk if text is chunk.text else Chunk(text, chunk.finish))
+                if text or chunk.finish is not None:  # an empty chunk says that the prefix is ready, and nothing else
+                    generation.publish(chunk if text is chunk.text else Chunk(text, chunk.finish))
                 finish = chunk.finish or finish
         finally:
             # Leaving early (a limit, a cancellation) must close the stream now, not when it is garbage collected.
@@ -251,14 +275,34 @@ class Runtime:
         if key is not None and not answer.degraded:
             self._cache.put(key, answer, answer_size(key, answer))
 
-    def _take_note(self, error: RayError) -> None:
+    def _take_note(self, error: RayError, *, counted: bool) -> None:
         """A refusal is counted; a failed call is news about the backend, which no older health answer may hide."""
         if error.code in REFUSALS:
-            self._books.refused(error)
+            if counted:
+                self._books.refused(error)
         elif error.code == "provider_request_failed":
             self._watch.suspect()
         elif error.code.startswith("provider_"):
             self._watch.forget()
+
+    # -- warming
+
+    async def _prime(self) -> None:
+        """Warm the backend: what the provider needs to know, then each warm-up request as a generation that nobody
+        asked for. Raises `RayError` for the first one that failed.
+
+        Slots are given to warm-ups as to any request, so they never get in the way of one.
+        """
+        await self._provider.warm()
+        for request in warmup_requests(self._config):
+            order = Order(request, "short", None, WARMUP_REQUEST_ID, time.monotonic(), warming=True)
+            try:
+                await self._produce(Generation(Deadline(math.inf)), order)
+            except RayError as error:
+                if error.code == "queue_full":
+                    return  # the backend answers, and so many requests wait for it that they will warm it
+                if error.code != "provider_invalid_response":  # what a warm-up answers does not matter
+                    raise
 
     # -- warm state, health, figures
 
@@ -329,6 +373,13 @@ class Runtime:
             await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
         await self._watch.close()
         await self._provider.close()
+
+
+def in_slot(context: CallContext, admission: Admission, preparation: Preparation) -> CallContext:
+    """The context of a generation that was admitted. Only a known prefix can be known to be hot."""
+    if admission.slot is None:
+        return context
+    return replace(context, slot=admission.slot, hot=admission.hot and preparation.prefix is not None)
 
 
 def context_window(preparation: Preparation, config: Config) -> int:

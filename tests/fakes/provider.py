@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from ray.clock import iso_now
-from ray.providers import CallContext, Preparation
+from ray.providers import CallContext, Preparation, PromptPrefix
 from ray.types import Chunk, Finish, Health, InferenceRequest, ProviderDiagnostics
 
 # One step of a script: a text is streamed, an event is waited for, a finish ends the answer, an exception is raised.
@@ -19,6 +19,7 @@ class FakeProvider:
     """Each call to `stream` plays the next script; the last one repeats.
 
     `prepare_steps`: waited for or raised in every `prepare`. `healths`: answers of `health`, the last one repeats.
+    `prefix_of`: the prefix that `prepare` finds. An empty text in a script is the sign that it was read.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class FakeProvider:
         warm_steps: Sequence[Sequence[asyncio.Event | BaseException]] = (),
         healths: Sequence[Health | BaseException] = (),
         health_gate: asyncio.Event | None = None,
+        prefix_of: Callable[[InferenceRequest], PromptPrefix | None] | None = None,
     ) -> None:
         self.scripts = [list(script) for script in scripts] or [["Hello", " world", STOP]]
         self.model_id = model_id
@@ -40,6 +42,10 @@ class FakeProvider:
         self.warm_steps = [list(steps) for steps in warm_steps]
         self.healths = list(healths) or [Health("ready", iso_now())]
         self.health_gate = health_gate
+        self.prefix_of = prefix_of
+        self.assignable_slots: int | None = None
+        self.slots_epoch = 0
+        self.prefix_block: Mapping[str, object] | None = None
         self.prepared: list[InferenceRequest] = []
         self.streamed: list[InferenceRequest] = []
         self.contexts: list[CallContext] = []
@@ -54,6 +60,9 @@ class FakeProvider:
     @property
     def kind(self) -> str:
         return "mock"
+
+    def prefix_health(self) -> Mapping[str, object] | None:
+        return self.prefix_block
 
     async def warm(self) -> None:
         self.warmed += 1
@@ -77,7 +86,12 @@ class FakeProvider:
                 await _take(step)
         finally:
             self.preparing -= 1
-        return Preparation(request, prompt_tokens=self.prompt_tokens, context_window=self.context_window)
+        return Preparation(
+            request,
+            prompt_tokens=self.prompt_tokens,
+            context_window=self.context_window,
+            prefix=self.prefix_of(request) if self.prefix_of is not None else None,
+        )
 
     async def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]

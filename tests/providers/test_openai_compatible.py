@@ -299,38 +299,6 @@ def test_given_json_mode_when_the_answer_was_cut_at_its_limit_then_there_is_no_r
     run(main())
 
 
-def test_given_warm_up_requests_when_warmed_then_each_is_sent_in_order() -> None:
-    async def main() -> None:
-        warmups = [
-            {"input": "one", "system": "s", "seed": 3},
-            {"templateId": "t", "templateVariables": {"a": "two", "b": 3}, "maxTokens": 5},
-        ]
-        async with backend(OPENAI, adapter={"warmupRequests": warmups}) as (fake, provider):
-            # What a warm-up answers does not matter.
-            fake.script(CHAT, json_answer({}))
-            await provider.warm()
-            first, second = (request.document for request in fake.received(CHAT))
-            assert first["messages"] == [{"role": "system", "content": "s"}, {"role": "user", "content": "one"}]
-            assert (first["max_tokens"], first["temperature"], first["user"]) == (1, 0.0, "ray_warmup")
-            assert second["messages"] == [{"role": "user", "content": "two\n3"}]
-            assert second["max_tokens"] == 5
-
-    run(main())
-
-
-def test_given_no_warm_up_requests_when_warmed_then_one_ping_is_sent_and_a_failure_is_raised() -> None:
-    async def main() -> None:
-        async with backend(OPENAI) as (fake, provider):
-            await provider.warm()
-            assert fake.received(CHAT)[0].document["messages"] == [{"role": "user", "content": "ping"}]
-            fake.loading = True
-            with pytest.raises(RayError) as caught:
-                await provider.warm()
-            assert caught.value.status == 503
-
-    run(main())
-
-
 def models(*names: object) -> Answer:
     return json_answer({"data": [{"id": name} for name in names]})
 

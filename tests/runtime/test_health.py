@@ -33,6 +33,7 @@ class Scene:
         self.provider = provider
         self.watch = BackendWatch(
             provider,
+            provider.warm,
             warm_on_boot=warm_on_boot,
             model_id="m",
             logger=Logger("test", "info", self.log, self.log),

@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
 
 from ray.clock import Deadline
 from ray.config import Config, LlamaCppAdapter
 from ray.errors import RayError
-from ray.providers.base import CallContext, Preparation, PrefixObserver
+from ray.providers.base import CallContext, PrefixObserver, Preparation
 from ray.providers.chat import chat_messages
 from ray.providers.llama_cpp.capabilities import Capabilities, CapabilityReader
 from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
@@ -31,8 +30,7 @@ from ray.providers.llama_cpp.prompt_format import (
 from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
 from ray.providers.reading import mapping
-from ray.providers.upstream import UNLIMITED, Upstream, gather_seconds
-from ray.providers.warmup import WARMUP_REQUEST_ID, warmup_requests
+from ray.providers.upstream import Upstream, gather_seconds
 from ray.types import Chunk, Health, InferenceRequest, Message, ProviderDiagnostics
 
 MAX_REMEMBERED_PROMPTS = 64
@@ -95,14 +93,8 @@ class LlamaCppProvider:
         return None
 
     async def warm(self) -> None:
-        """Run the warm-up requests in order, as any request would run. Raises the first failure."""
+        """Find out what the server can do. What cannot be found out shows in the requests that follow."""
         await self._capabilities.refresh()
-        for request in warmup_requests(self._adapter.warmup_requests):
-            context = CallContext(request_id=WARMUP_REQUEST_ID, deadline=UNLIMITED, lane="short")
-            preparation = await self.prepare(request, context)
-            async with aclosing(self._generate(preparation, context)) as chunks:
-                async for _ in chunks:
-                    pass
 
     async def health(self) -> Health:
         """The truth from `/health` and `/props`, and from `/slots` where that is offered."""

@@ -468,27 +468,11 @@ def test_given_a_preparation_without_a_prompt_when_generated_then_it_is_refused(
     run(main())
 
 
-def test_given_warm_up_requests_when_warmed_then_each_runs_like_a_request() -> None:
+def test_given_warm_up_requests_when_warmed_then_the_server_is_asked_what_it_can_do_and_nothing_is_generated() -> None:
     async def main() -> None:
-        warmups = [{"input": "one", "system": "s"}, {"templateId": "t", "templateVariables": {"a": "two"}}]
-        async with backend(adapter={"warmupRequests": warmups}) as (fake, provider):
+        async with backend(adapter={"warmupRequests": [{"input": "one"}]}) as (fake, provider):
             await provider.warm()
-            prompts = [request.document["prompt"] for request in fake.received("/completion")]
-            assert prompts == ["<system>s\n<user>one\n<assistant>", "<user>two\n<assistant>"]
-            assert [request.document["n_predict"] for request in fake.received("/completion")] == [1, 1]
-
-    run(main())
-
-
-def test_given_a_loading_backend_when_warmed_then_the_failure_says_so() -> None:
-    async def main() -> None:
-        async with backend() as (fake, provider):
-            fake.loading = True
-            with pytest.raises(RayError) as caught:
-                await provider.warm()
-            assert (caught.value.status, caught.value.retry_after) == (503, 2)
-            fake.loading = False
-            await provider.warm()
+            assert (len(fake.received("/props")), fake.received("/completion")) == (1, [])
 
     run(main())
 

@@ -1,10 +1,12 @@
-"""Warm-up requests from the configuration, as ordinary requests."""
+"""Warm-up requests: what the configuration wants sent before the gateway calls itself ready.
+
+They are ordinary requests: tidied, rendered, admitted and generated like a client's, so that what they leave in the
+backend's KV cache, and in the prefix store, is what real requests of their family look for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ray.config import WarmupRequest
+from ray.config import Config, MockAdapter, WarmupRequest
 from ray.types import InferenceRequest, Message
 
 WARMUP_REQUEST_ID = "ray_warmup"
@@ -12,13 +14,15 @@ DEFAULT_INPUT = "ping"
 DEFAULT_MAX_TOKENS = 1
 
 
-def warmup_requests(entries: Sequence[WarmupRequest]) -> tuple[InferenceRequest, ...]:
+def warmup_requests(config: Config) -> tuple[InferenceRequest, ...]:
     """The configured warm-ups in order, or one `ping`: temperature 0, top_p 1, one token unless configured otherwise.
 
-    An entry with a template id sends the text of its variables, one per line: the model is exercised with the words
-    that the template would carry.
+    None for a provider without a backend.
     """
-    return tuple(_request(entry) for entry in entries or (WarmupRequest(input=DEFAULT_INPUT),))
+    adapter = config.model.adapter
+    if isinstance(adapter, MockAdapter):
+        return ()
+    return tuple(_request(entry) for entry in adapter.warmup_requests or (WarmupRequest(input=DEFAULT_INPUT),))
 
 
 def _request(entry: WarmupRequest) -> InferenceRequest:
@@ -34,4 +38,5 @@ def _request(entry: WarmupRequest) -> InferenceRequest:
         seed=entry.seed,
         stop=entry.stop,
         response_format=entry.response_format,
+        cache=False,
     )

@@ -1,9 +1,10 @@
-"""Settings without effect are marked as such, and only those: the list is compared with what the code reads."""
+"""Settings without effect are marked as such, and only those: the list is compared with what the gateway reads."""
 
 from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,40 @@ SHOWN_ONLY = {
 }
 
 
-def attributes_read_outside_the_room() -> set[str]:
-    """The names of all attributes that the code outside ray/config reads, in the spelling of the keys."""
-    files = [path for path in RAY.rglob("*.py") if RAY / "config" not in path.parents]
-    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    return {camel_case(node.attr) for node in nodes if isinstance(node, ast.Attribute)}
+def file_of(module: str) -> Path | None:
+    base = RAY.parent.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-READ = attributes_read_outside_the_room()
+def modules_named(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def attributes_the_gateway_reads() -> set[str]:
+    """The names of all attributes read in what `python -m ray` may import, ray.config aside, spelt like the keys.
+
+    What is written but not yet imported by anything has no effect either.
+    """
+    seen: set[Path] = set()
+    names: set[str] = set()
+    waiting = ["ray.cli"]
+    while waiting:
+        path = file_of(waiting.pop())
+        if path is None or path in seen or RAY / "config" in path.parents:
+            continue
+        seen.add(path)
+        tree = ast.parse(path.read_text("utf-8"))
+        names |= {camel_case(node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        waiting += [name for name in modules_named(tree) if name.startswith("ray.")]
+    return names
+
+
+READ = attributes_the_gateway_reads()
 NAMES = Counter(key.rpartition(".")[2] for key in KEYS)
 # A name that several sections share (`enabled`, `keyStrategy`) cannot be told apart, and a section is not a setting.
 TELLING = [

@@ -8,6 +8,7 @@ from ray.config.adapters import (
     OpenAICompatibleAdapter,
     WarmupRequest,
 )
+from ray.config.built_in_templates import BUILT_IN_TEMPLATES
 from ray.config.keys import resolve_api_keys
 from ray.config.load import LoadedConfig, config_from_mapping, load_config
 from ray.config.schema import (
@@ -23,10 +24,19 @@ from ray.config.schema import (
     ServerConfig,
     TelemetryConfig,
 )
-from ray.config.tuning import AdaptiveTuningConfig, GracefulDegradationConfig, PromptCompilerConfig
+from ray.config.templates import MARKER_HEAD, PLACEHOLDER, TemplateConfig
+from ray.config.tuning import (
+    AdaptiveTuningConfig,
+    GracefulDegradationConfig,
+    PrefixStoreConfig,
+    PromptCompilerConfig,
+)
 from ray.config.view import config_document, sanitised_config
 
 __all__ = [
+    "BUILT_IN_TEMPLATES",
+    "MARKER_HEAD",
+    "PLACEHOLDER",
     "PROFILE_NAMES",
     "Adapter",
     "AdaptiveTuningConfig",
@@ -42,11 +52,13 @@ __all__ = [
     "ModelConfig",
     "OpenAICompatibleAdapter",
     "OperationalConfig",
+    "PrefixStoreConfig",
     "PromptCompilerConfig",
     "RateLimitConfig",
     "SchedulerConfig",
     "ServerConfig",
     "TelemetryConfig",
+    "TemplateConfig",
     "WarmupRequest",
     "config_document",
     "config_from_mapping",

@@ -15,6 +15,7 @@ from ray.config.profiles import profile_document
 from ray.config.rules import RULES
 from ray.config.schema import CONFIG, DEFAULT_PROFILE, PROFILE_NAMES
 from ray.config.sections import OneOf, Section, Setting
+from ray.config.templates import TEMPLATE, TemplateConfig
 
 Values = list[object]
 _ABSENT = object()
@@ -91,6 +92,7 @@ The message names the dotted key, what was expected, and the variable if the val
 A key that is repeated in one object counts once, with its last value. `3000.0` is the whole number 3000.
 """
 
+_TEMPLATE_NOTE = "[templates.md](templates.md) shows how to write one and lists the built-in ones."
 _PROFILE_NOTES = {
     "tiny": "mock backend: starts at once, needs nothing; smoke tests and development",
     "sub1b": "llama.cpp, 0.5B-class model, 2 vCPU and 4 GB x86; the default",
@@ -119,7 +121,8 @@ def _profiles() -> Iterator[str]:
 def _sections() -> Iterator[str]:
     yield "## Keys\n"
     top = [entry for entry in CONFIG.settings if not isinstance(entry.kind, Section)]
-    yield from _table("The top level", "A config has these two keys and the sections below.", top, ())
+    yield from _table("The top level", "A config has these keys and the sections below.", top, ())
+    yield from _table("A template", f"{_intro(TemplateConfig)} {_TEMPLATE_NOTE}", list(TEMPLATE.settings), (), level=4)
     for entry in CONFIG.settings:
         if isinstance(entry.kind, Section):
             yield from _section(entry.kind, (entry.key,))

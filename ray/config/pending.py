@@ -12,7 +12,7 @@ MARK = "no effect yet"
 PENDING = frozenset(
     {
         "asyncQueue",
-        "promptCompiler",
+        "prefixStore",
         "adaptiveTuning",
         "gracefulDegradation.maxPromptChars",
         "gracefulDegradation.degradeToMaxTokens",

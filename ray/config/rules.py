@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ray.config.adapters import LaunchProfile, LlamaCppAdapter, MockAdapter
+from ray.config.adapters import LaunchProfile, LlamaCppAdapter, MockAdapter, WarmupRequest
+from ray.config.built_in_templates import BUILT_IN_TEMPLATES
 from ray.config.hosts import (
     BaseUrl,
     hosts_overlap,
@@ -20,6 +21,7 @@ from ray.config.hosts import (
 )
 from ray.config.kinds import SettingError
 from ray.config.schema import Config
+from ray.config.templates import TemplateConfig
 
 Problems = Iterator[SettingError]
 Rule = Callable[[Config], Problems]
@@ -141,7 +143,8 @@ def slot_probe_fits_timeout(config: Config) -> Problems:
 
 
 def warmups_are_answerable(config: Config) -> Problems:
-    """A warm-up request has either `templateId` or `input`, and `maxTokens` of at most `model.maxOutputTokens`."""
+    """A warm-up request has either `templateId` or `input` (with `system`), and `maxTokens` of at most
+    `model.maxOutputTokens`."""
     if isinstance(config.model.adapter, MockAdapter):
         return
     for index, warmup in enumerate(config.model.adapter.warmup_requests):
@@ -150,11 +153,59 @@ def warmups_are_answerable(config: Config) -> Problems:
             yield SettingError(
                 f"{key}.input", "must be absent when templateId is given", related=(f"{key}.templateId",)
             )
+        if warmup.template_id is not None and warmup.system is not None:
+            yield SettingError(
+                f"{key}.system", "must be absent when templateId is given", related=(f"{key}.templateId",)
+            )
         if warmup.template_id is None and warmup.input is None:
             yield SettingError(f"{key}.input", "is required when there is no templateId")
         if warmup.max_tokens is not None:
             limit = config.model.max_output_tokens
             yield from _at_most(f"{key}.maxTokens", warmup.max_tokens, _MAX_OUTPUT, limit)
+
+
+def templates_have_ids_of_their_own(config: Config) -> Problems:
+    """No template under `templates` has the id of a built-in one: clients rely on what those say."""
+    for template_id in config.templates:
+        if template_id in BUILT_IN_TEMPLATES:
+            yield SettingError(f"templates.{template_id}", "has the id of a built-in template: choose another id")
+
+
+def warmup_templates_are_filled(config: Config) -> Problems:
+    """A warm-up request names a built-in template or one under `templates`, and gives a value for each of its
+    variables."""
+    if isinstance(config.model.adapter, MockAdapter):
+        return
+    for index, warmup in enumerate(config.model.adapter.warmup_requests):
+        key = f"{_ADAPTER}.warmupRequests[{index}]"
+        if warmup.template_id is not None:
+            template = BUILT_IN_TEMPLATES.get(warmup.template_id) or config.templates.get(warmup.template_id)
+            yield from _template_problems(key, warmup, template)
+
+
+def _template_problems(key: str, warmup: WarmupRequest, template: TemplateConfig | None) -> Problems:
+    if template is None:
+        yield SettingError(
+            f"{key}.templateId",
+            f"names the template {warmup.template_id!r}, which is not known",
+            related=("templates",),
+        )
+        return
+    unknown = [name for name in warmup.template_variables if name not in template.variables]
+    if unknown:
+        problem = f"has {', '.join(unknown)}, which the template {warmup.template_id} does not know"
+        yield SettingError(f"{key}.templateVariables", problem, details={"unsupportedKeys": unknown})
+    missing = [name for name in template.variables if name not in warmup.template_variables]
+    if missing:
+        problem = f"lacks {', '.join(missing)}, which the template {warmup.template_id} needs"
+        yield SettingError(f"{key}.templateVariables", problem, details={"missingVariables": missing})
+
+
+def prefixes_have_a_directory_of_their_own(config: Config) -> Problems:
+    """`prefixStore.storageDir` differs from `asyncQueue.storageDir`: each counts and clears its own files."""
+    if config.prefix_store.enabled and config.prefix_store.storage_dir == config.async_queue.storage_dir:
+        other = "asyncQueue.storageDir"
+        yield SettingError("prefixStore.storageDir", f"must differ from {other}", related=(other,))
 
 
 def launch_host_stays_local(config: Config) -> Problems:
@@ -260,6 +311,9 @@ RULES: tuple[Rule, ...] = (
     backend_is_not_the_gateway,
     slot_probe_fits_timeout,
     warmups_are_answerable,
+    templates_have_ids_of_their_own,
+    warmup_templates_are_filled,
+    prefixes_have_a_directory_of_their_own,
     launch_host_stays_local,
     launch_port_is_free,
     base_url_reaches_launched_server,

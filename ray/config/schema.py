@@ -11,15 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from ray.config.adapters import ADAPTER, Adapter
 from ray.config.containers import MapOf, TextList
 from ray.config.kinds import TIMEOUT_MS, Boolean, Choice, Integer
 from ray.config.names import ENVIRONMENT_NAME_PATTERN, callback_host_problem, environment_name_problem, host_problem
-from ray.config.sections import Section, optional, setting
+from ray.config.sections import Section, collection, optional, setting
+from ray.config.templates import TEMPLATES, TemplateConfig
 from ray.config.texts import FilePath, Text
-from ray.config.tuning import OUTPUT_TOKENS, AdaptiveTuningConfig, GracefulDegradationConfig, PromptCompilerConfig
+from ray.config.tuning import (
+    OUTPUT_TOKENS,
+    AdaptiveTuningConfig,
+    GracefulDegradationConfig,
+    PrefixStoreConfig,
+    PromptCompilerConfig,
+)
 
 ProfileName = Literal["tiny", "sub1b", "sub1b-cax11", "1b", "1b-8gb", "vps", "balanced"]
 Quantization = Literal["q4_0", "q4_k_m", "q5_k_m", "q8_0", "fp16", "unknown"]
@@ -323,11 +331,15 @@ class Config:
         Section(GracefulDegradationConfig), "Shorter answers under pressure."
     )
     prompt_compiler: PromptCompilerConfig = setting(Section(PromptCompilerConfig), "Tidying of prompts.")
+    prefix_store: PrefixStoreConfig = setting(Section(PrefixStoreConfig), "Prompt prefixes kept on disk.")
     adaptive_tuning: AdaptiveTuningConfig = setting(Section(AdaptiveTuningConfig), "Output caps that adapt.")
     auth: AuthConfig = setting(Section(AuthConfig), "API keys of clients.")
     rate_limit: RateLimitConfig = setting(Section(RateLimitConfig), "Requests per client.")
     tags: Mapping[str, str] = setting(
         MapOf(Text(4096, blank=True), 64), "Labels for people and tools; Ray shows them in `/v1/config`."
+    )
+    templates: Mapping[str, TemplateConfig] = collection(
+        TEMPLATES, "Prompt templates of your own, by id.", empty=MappingProxyType({})
     )
 
 

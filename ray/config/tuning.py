@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ray.config.containers import TextList
 from ray.config.kinds import TIMEOUT_MS, Boolean, Integer, Number
 from ray.config.sections import setting
+from ray.config.texts import FilePath
 
 OUTPUT_TOKENS = Integer(1, 2048)
 _Ratio = Number(0, 1)
@@ -81,6 +82,36 @@ class GracefulDegradationConfig:
         "CPU pressure `full avg10`, in percent.",
         "RAY_DEGRADATION_CPU_PSI_FULL_AVG10_THRESHOLD",
         default=5,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixStoreConfig:
+    """Beginnings of prompts that llama-server has read once, kept on disk and restored instead of read again."""
+
+    enabled: bool = setting(
+        Boolean(), "Keep evaluated prompt prefixes on disk.", "RAY_PREFIX_STORE_ENABLED", default=False
+    )
+    storage_dir: str = setting(
+        FilePath(),
+        "Directory of the snapshots, the same one that llama-server's --slot-save-path names.",
+        "RAY_PREFIX_STORE_STORAGE_DIR",
+        default=".ray/prefixes",
+    )
+    max_mib: int = setting(
+        Integer(1, 1_048_576),
+        "Most disk space in MiB; the least recently used snapshot goes first.",
+        "RAY_PREFIX_STORE_MAX_MIB",
+        default=512,
+    )
+    min_tokens: int = setting(
+        Integer(1, 32_768), "Shortest prefix in tokens worth keeping.", "RAY_PREFIX_STORE_MIN_TOKENS", default=64
+    )
+    min_sightings: int = setting(
+        Integer(1, 1000),
+        "Requests with the same prefix before it is written.",
+        "RAY_PREFIX_STORE_MIN_SIGHTINGS",
+        default=2,
     )
 
 

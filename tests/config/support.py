@@ -22,6 +22,13 @@ def profile_fixture(name: str) -> Document:
     """A profile's full defaults, as an independent copy of the published table."""
     document = copy.deepcopy(_FIXTURE[name])
     put(document, "asyncQueue.storageDir", f"{CWD}/.ray/async-queue")
+    document["prefixStore"] = {
+        "enabled": False,
+        "storageDir": f"{CWD}/.ray/prefixes",
+        "maxMiB": 512,
+        "minTokens": 64,
+        "minSightings": 2,
+    }
     return document
 
 

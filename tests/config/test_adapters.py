@@ -9,6 +9,7 @@ from ray.config.names import MANAGED_FLAGS, RESERVED_HEADERS, extra_argument_pro
 from tests.config.support import changed, load, load_with, refusal
 
 SECRET = "Bearer s3cret"
+FOLLOW_UP = "email.follow_up.v1"
 
 
 def headers_refusal(headers: object) -> str:
@@ -90,8 +91,9 @@ def test_warmup_with_every_key() -> None:
         "stop": ["a"] * 16,
         "responseFormat": {"type": "json_object"},
     }
-    template = {"templateId": "no.such.template", "templateVariables": {"s": "x", "n": 1.5, "b": True}}
-    config = load_with("1b", model__adapter__warmupRequests=[plain, template])
+    template = {"templateId": "own.v1", "templateVariables": {"s": "x", "n": 1.5, "b": True}}
+    own = {"own.v1": {"lane": "short", "input": "{{ s }} {{ n }} {{ b }}"}}
+    config = load_with("1b", model__adapter__warmupRequests=[plain, template], templates=own)
     adapter = config.model.adapter
     assert isinstance(adapter, LlamaCppAdapter)
     assert adapter.warmup_requests[0] == WarmupRequest(
@@ -119,6 +121,16 @@ def test_empty_list_of_warmups_is_fine() -> None:
         ({"input": 5}, ".input must be a non-empty string, not a number"),
         ({"input": "a", "extra": 1}, ".extra is not a known key"),
         ({"input": "a", "templateId": "t"}, ".input must be absent when templateId is given"),
+        ({"system": "s", "templateId": "t"}, ".system must be absent when templateId is given"),
+        ({"templateId": "t"}, ".templateId names the template 't', which is not known"),
+        (
+            {"templateId": FOLLOW_UP, "templateVariables": {"recipientRole": "a", "previousTopic": "b"}},
+            ".templateVariables lacks reasonToReply, which the template email.follow_up.v1 needs",
+        ),
+        (
+            {"templateId": FOLLOW_UP, "templateVariables": {"topic": "a"}},
+            ".templateVariables has topic, which the template email.follow_up.v1 does not know",
+        ),
         ({"templateId": " "}, ".templateId must be a non-empty string"),
         ({"templateId": "t" * 129}, ".templateId must be at most 128"),
         ({"templateId": "t", "templateVariables": {"a": None}}, ".a must be a string, number or boolean, not null"),

@@ -1,4 +1,4 @@
-"""All 111 variables: each reaches its key, and each refuses garbage in words that name it."""
+"""All 116 variables: each reaches its key, and each refuses garbage in words that name it."""
 
 from __future__ import annotations
 
@@ -107,6 +107,11 @@ RAY_PROMPT_COMPILER_ENABLED                 promptCompiler.enabled              
 RAY_PROMPT_COMPILER_COLLAPSE_WHITESPACE     promptCompiler.collapseWhitespace       *               *
 RAY_PROMPT_COMPILER_DEDUPE_REPEATED_LINES   promptCompiler.dedupeRepeatedLines      *               *
 RAY_PROMPT_COMPILER_FAMILY_METADATA_KEYS    promptCompiler.familyMetadataKeys       a,b             a,,b
+RAY_PREFIX_STORE_ENABLED                    prefixStore.enabled                     *               *
+RAY_PREFIX_STORE_STORAGE_DIR                prefixStore.storageDir                  /prefixes       long
+RAY_PREFIX_STORE_MAX_MIB                    prefixStore.maxMiB                      *               *
+RAY_PREFIX_STORE_MIN_TOKENS                 prefixStore.minTokens                   *               *
+RAY_PREFIX_STORE_MIN_SIGHTINGS              prefixStore.minSightings                *               *
 RAY_ADAPTIVE_TUNING_ENABLED                 adaptiveTuning.enabled                  *               *
 RAY_ADAPTIVE_SAMPLE_SIZE                    adaptiveTuning.sampleSize               *               *
 RAY_ADAPTIVE_QUEUE_LATENCY_THRESHOLD_MS     adaptiveTuning.queueLatencyThresholdMs  *               *
@@ -205,10 +210,10 @@ def declared_variables(section: Section[object], adapter_kind: str = "llama.cpp"
             yield from declared_variables(below, adapter_kind)
 
 
-def test_the_table_and_the_declaration_have_the_same_111_variables() -> None:
+def test_the_table_and_the_declaration_have_the_same_116_variables() -> None:
     listed = {(variable, key.rpartition(".")[2]) for variable, key, _, _ in rows()}
     assert set(declared_variables(CONFIG)) == listed
-    assert len({variable for variable, _ in listed} | {"RAY_PROFILE"}) == 111
+    assert len({variable for variable, _ in listed} | {"RAY_PROFILE"}) == 116
 
 
 # --- forms

@@ -60,6 +60,9 @@ gracefulDegradation.queueDepthThreshold 1 512
 gracefulDegradation.maxPromptChars 1 65536
 gracefulDegradation.degradeToMaxTokens 1 2048
 gracefulDegradation.memoryRssThresholdMiB 1 65536
+prefixStore.maxMiB 1 1048576
+prefixStore.minTokens 1 32768
+prefixStore.minSightings 1 1000
 adaptiveTuning.sampleSize 1 512
 adaptiveTuning.queueLatencyThresholdMs 1 120000
 adaptiveTuning.minCompletionTokensPerSecond 1 1000
@@ -280,7 +283,7 @@ def test_family_keys_may_be_empty() -> None:
     assert load({"promptCompiler": {"familyMetadataKeys": []}}).prompt_compiler.family_metadata_keys == ()
 
 
-def test_thirteen_sections() -> None:
+def test_the_top_level_in_order() -> None:
     assert [entry.key for entry in settings_of(Config)] == [
         "profile",
         "server",
@@ -291,10 +294,12 @@ def test_thirteen_sections() -> None:
         "telemetry",
         "gracefulDegradation",
         "promptCompiler",
+        "prefixStore",
         "adaptiveTuning",
         "auth",
         "rateLimit",
         "tags",
+        "templates",
     ]
 
 

@@ -8,6 +8,7 @@ client can make the registry grow; anything else is counted as `other`.
 from __future__ import annotations
 
 from ray.telemetry.catalogue_host import HOST_METRICS, PRESSURE_HELP
+from ray.telemetry.catalogue_prefix import PREFIX_METRICS
 from ray.telemetry.metric import MS_PER_SECOND, OTHER, Metric, counter, gauge, histogram, total
 
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
@@ -143,6 +144,26 @@ _CACHE = (
         "ray_cache_dropped_entries_total",
         "Answers never stored, by reason.",
         reason="unmeasurable",
+    ),
+)
+
+_SHAPING = (
+    gauge("prompt.compiler.chars_saved"),
+    counter(
+        "prompt.compiler.saved_chars",
+        "ray_prompt_compiler_saved_chars_total",
+        "Prompt characters that tidying made unnecessary.",
+        json=False,
+    ),
+    gauge(
+        "learned_output_cap.max_tokens_ratio",
+        "ray_learned_output_cap_ratio",
+        "Completion tokens left by the learned cap, as a share of those asked for, last request.",
+    ),
+    gauge(
+        "adaptive.max_tokens_ratio",
+        "ray_adaptive_output_cap_ratio",
+        "Completion tokens left by adaptive tuning, as a share of those before, last request.",
     ),
 )
 
@@ -308,7 +329,17 @@ _GATEWAY = (
     gauge("rate_limit.max_requests", "ray_rate_limit_requests_limit", "Requests per caller and window."),
 )
 
-CATALOGUE: tuple[Metric, ...] = (*_REQUESTS, *_CACHE, *_QUEUE, *_PROVIDER, *_HTTP, *_GATEWAY, *HOST_METRICS)
+CATALOGUE: tuple[Metric, ...] = (
+    *_REQUESTS,
+    *_CACHE,
+    *_SHAPING,
+    *_QUEUE,
+    *_PROVIDER,
+    *PREFIX_METRICS,
+    *_HTTP,
+    *_GATEWAY,
+    *HOST_METRICS,
+)
 
 # The `recent` block: what happened last, null until it has happened once. Keys with `At` hold ISO timestamps.
 RECENT_KEYS = (

@@ -74,7 +74,7 @@ def test_a_fresh_registry_is_well_formed_and_counters_stand_at_zero() -> None:
     assert read.samples["ray_cache_hits_total"] == 0
     assert read.samples['ray_queue_wait_seconds_count{lane="draft"}'] == 0
     # What somebody else counts is absent until it has been read: the kernel may not offer it at all.
-    assert not any("cgroup" in key or "evictions" in key or "queue_depth" in key for key in read.samples)
+    assert not any("cgroup" in key or "cache_evictions" in key or "queue_depth" in key for key in read.samples)
 
 
 def test_with_everything_recorded_it_is_well_formed_too() -> None:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from ray.config import Config
 from ray.errors import RayError, truncated
+from ray.prompts import Template, catalog_of, messages_of, template_values
 from ray.types import InferenceRequest, Message, ResponseFormat
 
 DEFAULT_TEMPERATURE = 0.2
@@ -33,7 +34,7 @@ MAX_SAFE_INTEGER = 2**53 - 1
 MAX_ECHOED_CHARS = 32
 
 _ABSENT = object()
-_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 def normalise_request(body: object, config: Config) -> InferenceRequest:
@@ -50,7 +51,7 @@ def normalise_request(body: object, config: Config) -> InferenceRequest:
     template_id = _text_field(body, "templateId")
     if template_id is not None:
         _limit_chars(template_id, MAX_TEMPLATE_ID_CHARS, "templateId")
-    max_tokens = _max_tokens(body, config.model.max_output_tokens)
+    max_tokens = _max_tokens(body)
     temperature = _clamped(body, "temperature", DEFAULT_TEMPERATURE, TEMPERATURE_RANGE)
     top_p = _clamped(body, "topP", DEFAULT_TOP_P, TOP_P_RANGE)
     cache = _boolean(body, "cache", default=True)
@@ -58,10 +59,19 @@ def normalise_request(body: object, config: Config) -> InferenceRequest:
     if dedupe_key is not None:
         _limit_chars(dedupe_key, MAX_DEDUPE_KEY_CHARS, "dedupeKey")
     response_format = _response_format(body)
-    messages = _messages(text, system, template_id)
+    template = _template(config, template_id, text, system) if template_id else None
+    if template is None:
+        messages, values = _conversation(text, system), _NO_TEXTS
+    else:
+        values = template_values(template, body.get("templateVariables", _NO_TEXTS))
+        messages = messages_of(template, values)
+        metadata = _with_template_metadata(metadata, template)
+        response_format = response_format or template.response_format
+        max_tokens = template.max_tokens if max_tokens is None else max_tokens
+    ceiling = config.model.max_output_tokens
     return InferenceRequest(
         messages=messages,
-        max_tokens=max_tokens,
+        max_tokens=ceiling if max_tokens is None else max(1, min(ceiling, max_tokens)),
         temperature=temperature,
         top_p=top_p,
         seed=_seed(body),
@@ -70,15 +80,37 @@ def normalise_request(body: object, config: Config) -> InferenceRequest:
         cache=cache,
         dedupe_key=dedupe_key if dedupe_key and not dedupe_key.isspace() else None,
         metadata=metadata,
+        template_id=template_id if template else None,
+        template_values=values,
     )
 
 
-def _messages(text: str | None, system: str | None, template_id: str | None) -> tuple[Message, ...]:
-    """`input` with `system` as a conversation; templates will produce theirs here."""
-    if template_id:
-        if text is not None or system is not None:
-            _refuse("templateId cannot be combined with input or system: send one or the other", field="templateId")
-        _refuse(f"unknown template {template_id!r}", field="templateId")
+def _template(config: Config, template_id: str, text: str | None, system: str | None) -> Template:
+    if text is not None or system is not None:
+        _refuse("templateId cannot be combined with input or system: send one or the other", field="templateId")
+    template = catalog_of(config).get(template_id)
+    if template is None:
+        raise RayError(
+            "invalid_request",
+            f"unknown template {template_id!r}: GET /v1/templates lists the known ones",
+            details={"field": "templateId", "templateId": template_id},
+        )
+    return template
+
+
+def _with_template_metadata(metadata: Mapping[str, str], template: Template) -> Mapping[str, str]:
+    """The client's metadata under the template's: what is said about the template cannot be made up."""
+    about = {
+        "promptFamily": template.family,
+        "promptTemplateId": template.id,
+        "promptTemplateVersion": template.version,
+        "promptLane": template.lane,
+    }
+    return MappingProxyType({**metadata, **template.metadata, **about})
+
+
+def _conversation(text: str | None, system: str | None) -> tuple[Message, ...]:
+    """`input` with `system` as a conversation."""
     user = text.strip() if text is not None else ""
     if not user:
         _refuse("input is required and must not be blank", field="input")
@@ -98,11 +130,10 @@ def _text_field(body: Mapping[str, object], field: str) -> str | None:
     return value
 
 
-def _max_tokens(body: Mapping[str, object], ceiling: int) -> int:
+def _max_tokens(body: Mapping[str, object]) -> int | None:
+    """What the client asks for, rounded down and not yet clamped."""
     value = _number(body, "maxTokens")
-    if value is None:
-        return ceiling
-    return max(1, min(ceiling, math.floor(value)))
+    return None if value is None else math.floor(value)
 
 
 def _clamped(body: Mapping[str, object], field: str, default: float, limits: tuple[float, float]) -> float:
@@ -137,7 +168,7 @@ def _boolean(body: Mapping[str, object], field: str, *, default: bool) -> bool:
 def _metadata(body: Mapping[str, object]) -> Mapping[str, str]:
     value = body.get("metadata", _ABSENT)
     if value is _ABSENT:
-        return _NO_METADATA
+        return _NO_TEXTS
     if not isinstance(value, dict):
         _refuse("metadata must be an object of strings", field="metadata", value=_echo(value))
     if len(value) > MAX_METADATA_ENTRIES:
@@ -156,7 +187,7 @@ def _metadata(body: Mapping[str, object]) -> Mapping[str, str]:
             _refuse(f"metadata value of {key!r} must be a string", field="metadata", key=key, value=_echo(item))
         _check_encodable(item, f"metadata value of {key!r}")
         _limit_chars(item, MAX_METADATA_VALUE_CHARS, f"metadata value of {key!r}")
-    return MappingProxyType(dict(value)) if value else _NO_METADATA
+    return MappingProxyType(dict(value)) if value else _NO_TEXTS
 
 
 def _response_format(body: Mapping[str, object]) -> ResponseFormat | None:

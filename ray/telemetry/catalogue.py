@@ -25,6 +25,7 @@ ROUTES = (
     "/health",
     "/metrics",
     "/v1/config",
+    "/v1/templates",
     "/v1/infer",
     "/v1/jobs",
     "/v1/jobs/{id}",

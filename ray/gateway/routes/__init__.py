@@ -7,6 +7,7 @@ from ray.gateway.routes.infer import INFER
 from ray.gateway.routes.jobs import JOB_STATUS, JOB_SUBMIT
 from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
 from ray.gateway.routes.route import Route
+from ray.gateway.routes.templates import TEMPLATES
 
 __all__ = ["LIVEZ", "Route", "find_route"]
 
@@ -29,6 +30,7 @@ _PATHS: dict[str, dict[str, Route]] = {
     "/health": _methods(HEALTH),
     "/metrics": _methods(METRICS),
     "/v1/config": _methods(CONFIG),
+    "/v1/templates": _methods(TEMPLATES),
     "/v1/infer": _methods(INFER),
     "/v1/jobs": _methods(JOB_SUBMIT),
 }

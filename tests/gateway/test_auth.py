@@ -98,3 +98,8 @@ def test_given_a_token_of_1024_characters_when_read_then_it_is_kept_whole() -> N
     assert bearer_token(["Bearer " + "k" * 1_024]) == b"k" * 1_024
     umlauts = "ü" * 1_024  # two bytes each
     assert bearer_token([on_the_wire(f"Bearer {umlauts}")]) == umlauts.encode()
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x01", "\x1f", "\x7f"])
+def test_given_a_control_character_in_a_token_when_read_then_there_is_none(control: str) -> None:
+    assert bearer_token([f"Bearer a{control}b"]) is None

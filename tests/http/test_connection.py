@@ -219,11 +219,39 @@ def test_requests_that_arrive_together_with_the_end_of_the_input_are_answered() 
 
 def test_bytes_that_are_no_request_are_refused_also_after_the_end_of_the_input() -> None:
     async def main() -> None:
-        async with serving() as site, await site.client() as client:
+        # Nothing more will come, so there is nothing to linger for.
+        async with serving(limits=Limits(linger_timeout_s=60)) as site, await site.client() as client:
             await client.send(b"not http\r\n\r\n")
             client.shutdown_write()
             assert (await client.response()).status == 400
+            await until_empty(site)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("behind", "statuses"),
+    [
+        (b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", [200]),
+        (b"POST /2 HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nContent-Length: 2\r\n\r\n{}", [200, 417]),
+        (b"not http\r\n\r\n", [200, 400]),
+    ],
+)
+def test_work_is_not_begun_after_the_end_of_the_input_but_refusals_are_sent(behind: bytes, statuses: list[int]) -> None:
+    async def main() -> None:
+        gate = Gate(echo)
+        # Nothing more will come, so there is nothing to linger for.
+        async with serving(gate, Limits(linger_timeout_s=60)) as site, await site.client() as client:
+            await client.request("GET", "/1")
+            await client.send(behind)
+            await gate.reached.wait()
+            client.shutdown_write()
+            await round_trip(site)
+            gate.opened.set()
+            assert [(await client.response()).status for _ in statuses] == statuses
             assert await client.closed()
+            await until_empty(site)
+            assert [status for path, status, _ in site.report.completed if path == "/2"] in ([], [417])
 
     run(main)
 

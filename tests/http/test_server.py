@@ -317,7 +317,7 @@ def test_lingering_ends_after_its_time_and_after_its_bytes() -> None:
         async def handler(request: Request) -> Response:
             return Response(413)
 
-        for limits in (Limits(linger_timeout_s=0.02), Limits(linger_bytes=1_000)):
+        for limits in (Limits(linger_timeout_s=0.02), Limits(linger_timeout_s=60, linger_bytes=1_000)):
             async with serving(handler, limits) as site, await site.client() as client:
                 await client.request("POST", "/", "Content-Length: 1000000")
                 await client.response()

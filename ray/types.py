@@ -210,6 +210,17 @@ class Diagnostics:
     task_routing: TaskRoutingDiagnostics | None = None
     provider: ProviderDiagnostics | None = None
 
+    def with_provider(self, provider: ProviderDiagnostics | None) -> Diagnostics:
+        """These, and the block of the answer's provider. Every answer pays for it, so it is written out."""
+        return Diagnostics(
+            self.degradation,
+            self.prompt_compiler,
+            self.learned_output_cap,
+            self.adaptive_tuning,
+            self.task_routing,
+            provider,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:

@@ -28,7 +28,7 @@ from ray.gateway.traffic import Traffic
 from ray.gateway.warm_up import WarmUp
 from ray.http import Limits, Request, Response, Server
 from ray.providers import Provider, create_provider
-from ray.runtime import Runtime
+from ray.runtime import HostPressure, PrefixBooks, Runtime
 from ray.telemetry import Logger, Metrics
 
 DEFAULT_DRAIN_MS = 30_000
@@ -48,14 +48,17 @@ class Gateway:
         logger: Logger,
         metrics: Metrics,
         provider: Provider | None = None,
+        host: HostPressure | None = None,
     ) -> None:
-        """`provider`: instead of the one the config names, for embedders and tests."""
+        """For embedders and tests: `provider`, instead of the one the config names; `host`, how the machine is read."""
         self.config = config
         self.logger = logger
         self.metrics = metrics
         self.draining = False
         self._authenticator = Authenticator(config.auth.enabled, resolve_api_keys(config, environ))
-        runtime = Runtime(config, provider or create_provider(config, environ), logger, metrics)
+        if provider is None:
+            provider = create_provider(config, environ, PrefixBooks(config.model.id, logger, metrics))
+        runtime = Runtime(config, provider, logger, metrics, host)
         limits = Limits()
         self._traffic = Traffic(logger, metrics)
         self._server = Server(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 
 from ray.clock import iso_now
-from ray.config import CacheConfig, Config
+from ray.config import CacheConfig, Config, GracefulDegradationConfig
 from ray.errors import RayError
 from ray.runtime.cache import CacheStats
 from ray.runtime.generation import Answer, Reader
 from ray.runtime.preparation import GateSnapshot
+from ray.runtime.pressure import Pressure
+from ray.runtime.pressure_gauges import pressure_gauges
 from ray.runtime.scheduler import SchedulerSnapshot
+from ray.runtime.shaping import ShapedRequest
 from ray.telemetry import Logger, Metrics, error_fields
 from ray.types import InferenceResult, Lane, ProviderDiagnostics
 
@@ -76,6 +79,16 @@ class Books:
                 request_id=request_id,
                 error=without_body({**error_fields(cause, stack=True), "code": error.code, "status": error.status}),
             )
+
+    def shaped(self, shaped: ShapedRequest) -> None:
+        """What was cut from a request before anybody looked for its answer."""
+        saved, learned, tuned = shaped.compiler.chars_saved, shaped.learned_cap, shaped.tuning
+        self._metrics.set("prompt.compiler.chars_saved", saved)
+        self._metrics.increment("prompt.compiler.saved_chars", saved)
+        self._metrics.set(
+            "learned_output_cap.max_tokens_ratio", learned.applied_max_tokens / learned.requested_max_tokens
+        )
+        self._metrics.set("adaptive.max_tokens_ratio", tuned.applied_max_tokens / tuned.requested_max_tokens)
 
     def looked_up(self, *, hit: bool) -> None:
         """The cache was really asked."""
@@ -162,6 +175,11 @@ class Books:
             "cache.dropped_unmeasurable_entries_total": 0,  # every answer can be measured
         }
         for name, value in gauges.items():
+            self._metrics.set(name, value)
+
+    def set_pressure_gauges(self, pressure: Pressure, limits: GracefulDegradationConfig) -> None:
+        """The machine's figures; what can no longer be measured vanishes."""
+        for name, value in pressure_gauges(pressure, limits):
             self._metrics.set(name, value)
 
 

@@ -33,7 +33,8 @@ PHASE_WORDS: dict[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a generation came to: the part of a result that all its readers share. `queue_time_ms`: of the leader."""
+    """What a generation came to: the part of a result that all its readers share. `queue_time_ms` and `degraded`: of
+    the request that started it."""
 
     model: str
     output: str
@@ -165,6 +166,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_diagnostics",
         "_next",
         "_observer",
         "_outcome",
@@ -172,6 +174,7 @@ class Reader:
         "_timer",
         "_waiters",
         "deadline",
+        "degraded",
         "generation",
         "request_id",
         "source",
@@ -188,8 +191,11 @@ class Reader:
         timeout_ms: int,
         source: Source,
         observer: ReaderObserver,
+        diagnostics: Diagnostics = NO_DIAGNOSTICS,
+        degraded: bool = False,
     ) -> None:
-        """`started_at`: seconds on `time.monotonic()`; `timeout_ms`: what the timeout error names as the limit."""
+        """`started_at`: seconds on `time.monotonic()`; `timeout_ms`: what the timeout error names as the limit;
+        `diagnostics` and `degraded`: what was decided about this reader's own request."""
         self.generation = generation
         self.request_id = request_id
         self.started_at = started_at
@@ -197,6 +203,8 @@ class Reader:
         self.source: Source = source
         self._timeout_ms = timeout_ms
         self._observer = observer
+        self._diagnostics = diagnostics
+        self.degraded = degraded
         self._outcome: InferenceResult | RayError | None = None
         self._next = 0
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -315,9 +323,9 @@ class Reader:
             deduplicated=self.source == "dedupe",
             queue_time_ms=0 if cached else answer.queue_time_ms,
             latency_ms=int((time.monotonic() - self.started_at) * 1000),
-            degraded=answer.degraded,
+            degraded=self.degraded,
             finish_reason=answer.finish_reason,
-            diagnostics=Diagnostics(provider=answer.diagnostics) if answer.diagnostics is not None else NO_DIAGNOSTICS,
+            diagnostics=self._diagnostics.with_provider(answer.diagnostics),
             created_at=iso_now(),
         )
 

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from ray.config import Config
 from ray.runtime.cache import CacheStats
 from ray.runtime.preparation import GateSnapshot
+from ray.runtime.pressure import Pressure, cpu_document, memory_document
 from ray.runtime.scheduler import SchedulerSnapshot
 from ray.types import Health, ServiceStatus, as_json
 
 # A few waiters at the gate are ordinary; half a full gate is pressure.
 GATE_PRESSURE_SHARE = 0.5
 
-BYTES_PER_MIB = 1_048_576
-
 
 @dataclass(frozen=True, slots=True)
 class RuntimeHealth:
     """How one model's runtime is at one moment. `provider`: the backend's health, warm state included.
 
-    `queue_degraded` and `preparation_degraded` are load pressure: they make the status `degraded`, never `unavailable`.
-    `rss_bytes`: resident memory of this process, 0 when the kernel does not tell.
+    `queue_degraded`, `preparation_degraded` and what `pressure` says of memory and CPU are load: they make the status
+    `degraded`, never `unavailable`.
     """
 
     status: ServiceStatus
@@ -33,7 +32,7 @@ class RuntimeHealth:
     preparation: GateSnapshot
     preparation_degraded: bool
     cache: CacheStats
-    rss_bytes: int
+    pressure: Pressure
 
 
 def queue_is_degraded(queue: SchedulerSnapshot, config: Config) -> bool:
@@ -58,6 +57,7 @@ def service_status(provider: Health, *, under_pressure: bool) -> ServiceStatus:
 
 def health_document(health: RuntimeHealth, config: Config) -> dict[str, object]:
     """The runtime's part of the `/health` body. Ratios have four decimals."""
+    cpu = cpu_document(health.pressure)
     return {
         "status": health.status,
         "uptimeMs": health.uptime_ms,
@@ -71,7 +71,8 @@ def health_document(health: RuntimeHealth, config: Config) -> dict[str, object]:
             "queue": _queue(health, config.graceful_degradation.queue_depth_threshold),
             "preparation": _preparation(health),
             "cache": _cache(health.cache, config),
-            "memory": _memory(health.rss_bytes, config.graceful_degradation.memory_rss_threshold_mib),
+            "memory": memory_document(health.pressure),
+            **({"cpu": cpu} if cpu is not None else {}),
         },
     }
 
@@ -127,15 +128,6 @@ def _cache(stats: CacheStats, config: Config) -> dict[str, object]:
         "droppedOversizedEntries": stats.dropped_oversized_entries,
         # Every answer can be measured here; the key stays for those who read it.
         "droppedUnmeasurableEntries": 0,
-    }
-
-
-def _memory(rss_bytes: int, threshold_mib: int) -> dict[str, object]:
-    rss_mib = round(rss_bytes / BYTES_PER_MIB, 2)
-    return {
-        "processRssMiB": rss_mib,
-        "memoryRssThresholdMiB": threshold_mib,
-        "processRssPressureRatio": _ratio(rss_mib, threshold_mib),
     }
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from ray.clock import Deadline
 from ray.config import Config
 from ray.errors import RayError, truncated
-from ray.host import read_rss_bytes
-from ray.prompts import lane_of
 from ray.providers import CallContext, Preparation, Provider
 from ray.runtime.books import Books
 from ray.runtime.cache import ResponseCache
@@ -25,6 +23,7 @@ from ray.runtime.generation import Answer, Generation, Reader, Source
 from ray.runtime.health import BackendWatch, WarmState
 from ray.runtime.keys import cache_key, twin_key
 from ray.runtime.preparation import PreparationGate
+from ray.runtime.pressure import HostPressure
 from ray.runtime.report import (
     RuntimeHealth,
     health_document,
@@ -43,7 +42,8 @@ from ray.runtime.result import (
     usage_of,
 )
 from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket, launch_profile, slot_context
-from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_requests
+from ray.runtime.shaping import ShapedRequest, Shaper
+from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_prompts
 from ray.telemetry import Logger, Metrics
 from ray.types import Caller, Chunk, Finish, Health, InferenceRequest, Lane, as_json
 
@@ -57,7 +57,8 @@ CLOSE_GRACE_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Order:
     """What `generate` hands to a new generation. `key`: where its answer goes in the cache, or None; `family`: key of
-    the prompt family, or None; `warming`: nobody asked, it is a warm-up of the configuration."""
+    the prompt family, or None; `degraded`: pressure made it ask for less than the client did; `warming`: nobody asked,
+    it is a warm-up of the configuration."""
 
     request: InferenceRequest
     lane: Lane
@@ -65,18 +66,23 @@ class Order:
     request_id: str
     started_at: float
     family: str | None = None
+    degraded: bool = False
     warming: bool = False
 
 
 class Runtime:
     """Serves one model through one provider. Everything happens on the event loop it is used from."""
 
-    def __init__(self, config: Config, provider: Provider, logger: Logger, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, provider: Provider, logger: Logger, metrics: Metrics, host: HostPressure | None = None
+    ) -> None:
+        """`host`: how this machine is read; its own files unless given."""
         self._config = config
         self._provider = provider
         self._logger = logger
         self._model_id = truncated(provider.model_id or config.model.id, MAX_MODEL_ID_CHARS)
         self._books = Books(config, self._model_id, logger, metrics)
+        self._shaper = Shaper(config, host or HostPressure())
         self._cache: ResponseCache[Answer] = ResponseCache(config.cache)
         self._gate = PreparationGate(config.scheduler.concurrency, config.scheduler.max_queue)
         self._scheduler = Scheduler(config, slots=lambda: provider.assignable_slots, epoch=lambda: provider.slots_epoch)
@@ -110,21 +116,26 @@ class Runtime:
             self._books.unanswered(request_id, refusal)
             raise refusal
         started_at = time.monotonic()
-        lane = lane_of(request, self._config.scheduler.short_job_max_tokens)
+        shaped = self._shaper.shape(request, self._scheduler.queue_depth)
+        self._books.shaped(shaped)
+        request = shaped.request
+
+        def read(generation: Generation, source: Source) -> Reader:
+            return self._reader(generation, source, shaped, deadline, request_id, started_at)
 
         key = self._cache_key(request)
         answer = self._look_up(key)
         if answer is not None:
-            return self._reader(Generation.finished(answer, deadline), "cache", deadline, request_id, started_at)
+            return read(Generation.finished(answer, deadline), "cache")
 
         twin = twin_key(request, caller, key) if self._config.scheduler.dedupe_inflight else None
         under_way = self._twins.get(twin) if twin is not None else None
         if under_way is not None:
             self._books.joined()
-            return self._reader(under_way, "dedupe", deadline, request_id, started_at)
+            return read(under_way, "dedupe")
 
-        generation = self._start(Order(request, lane, key, request_id, started_at), deadline, twin)
-        return self._reader(generation, "provider", deadline, request_id, started_at)
+        order = Order(request, shaped.lane, key, request_id, started_at, shaped.family, shaped.degraded)
+        return read(self._start(order, deadline, twin), "provider")
 
     def _cache_key(self, request: InferenceRequest) -> str | None:
         """None when caching does not apply to this request."""
@@ -155,7 +166,13 @@ class Runtime:
         return generation
 
     def _reader(
-        self, generation: Generation, source: Source, deadline: Deadline, request_id: str, started_at: float
+        self,
+        generation: Generation,
+        source: Source,
+        shaped: ShapedRequest,
+        deadline: Deadline,
+        request_id: str,
+        started_at: float,
     ) -> Reader:
         return Reader(
             generation,
@@ -165,6 +182,8 @@ class Runtime:
             timeout_ms=self._config.scheduler.request_timeout_ms,
             source=source,
             observer=self._books,
+            diagnostics=shaped.diagnostics(),
+            degraded=shaped.degraded,
         )
 
     # -- one generation, stage by stage
@@ -191,7 +210,7 @@ class Runtime:
                 output, finish = await self._stream(
                     generation, preparation, in_slot(context, admission, preparation), admission, order
                 )
-                answer = self._answer(preparation, output, finish, admission)
+                answer = self._answer(preparation, output, finish, admission, degraded=order.degraded)
                 self._learn(admission, answer)
         except RayError as error:
             self._take_note(error, counted=not order.warming)
@@ -199,6 +218,7 @@ class Runtime:
         if not order.warming:
             self._store(order.key, answer)
             self._books.generated(answer)
+            self._shaper.learn(order.family, answer)
         return answer
 
     def _learn(self, admission: Admission, answer: Answer) -> None:
@@ -260,13 +280,16 @@ class Runtime:
             raise unfinished()
         return "".join(texts), finish
 
-    def _answer(self, preparation: Preparation, output: str, finish: Finish, admission: Admission) -> Answer:
+    def _answer(
+        self, preparation: Preparation, output: str, finish: Finish, admission: Admission, *, degraded: bool
+    ) -> Answer:
         return Answer(
             model=self._model_id,
             output=output,
             usage=usage_of(preparation.request, output, finish, preparation.prompt_tokens),
             finish_reason=finish.reason,
             diagnostics=bounded_diagnostics(finish.diagnostics or preparation.diagnostics),
+            degraded=degraded,
             queue_time_ms=int(admission.queue_time_ms),
         )
 
@@ -294,8 +317,10 @@ class Runtime:
         Slots are given to warm-ups as to any request, so they never get in the way of one.
         """
         await self._provider.warm()
-        for request in warmup_requests(self._config):
-            order = Order(request, "short", None, WARMUP_REQUEST_ID, time.monotonic(), warming=True)
+        for prompt in warmup_prompts(self._config):
+            order = Order(
+                prompt.request, "short", None, WARMUP_REQUEST_ID, time.monotonic(), prompt.family, warming=True
+            )
             try:
                 await self._produce(Generation(Deadline(math.inf)), order)
             except RayError as error:
@@ -338,8 +363,12 @@ class Runtime:
         gate = self._gate.snapshot()
         queue_degraded = queue_is_degraded(queue, self._config)
         preparation_degraded = preparation_is_degraded(gate)
+        pressure = self._shaper.pressure()
         return RuntimeHealth(
-            status=service_status(provider, under_pressure=queue_degraded or preparation_degraded),
+            status=service_status(
+                provider,
+                under_pressure=queue_degraded or preparation_degraded or pressure.memory or pressure.cpu,
+            ),
             uptime_ms=int((time.monotonic() - self._born_at) * 1000),
             model_id=self._model_id,
             provider=provider,
@@ -348,12 +377,16 @@ class Runtime:
             preparation=gate,
             preparation_degraded=preparation_degraded,
             cache=self._cache.stats(),
-            rss_bytes=read_rss_bytes(),
+            pressure=pressure,
         )
 
     async def health_document(self) -> dict[str, object]:
         """The runtime's part of the `/health` body."""
-        return health_document(await self.health(), self._config)
+        document = health_document(await self.health(), self._config)
+        prefix_store = self._provider.prefix_health()
+        if prefix_store is not None:
+            document["prefixStore"] = dict(prefix_store)
+        return document
 
     def queue_snapshot(self) -> SchedulerSnapshot:
         return self._scheduler.snapshot()
@@ -363,6 +396,7 @@ class Runtime:
         self._books.set_gauges(
             self._scheduler.snapshot(), self._gate.snapshot(), self._cache.stats(), self._config.cache
         )
+        self._books.set_pressure_gauges(self._shaper.pressure(), self._config.graceful_degradation)
 
     async def close(self) -> None:
         """Refuse new requests, stop what is under way (its readers get `request_aborted`), close the provider."""

@@ -244,6 +244,11 @@ class Scheduler:
         self._arrived()
         return admission
 
+    @property
+    def queue_depth(self) -> int:
+        """How many tickets wait."""
+        return len(self._waiting)
+
     def snapshot(self) -> SchedulerSnapshot:
         short = sum(1 for admission in self._waiting.values() if admission.place.lane == "short")
         return SchedulerSnapshot(

@@ -13,7 +13,9 @@ from ray.config import config_from_mapping
 from ray.gateway import Gateway
 from ray.http import SseDecoder
 from ray.providers import Provider
+from ray.runtime import HostPressure
 from ray.telemetry import Logger, Metrics, metrics_json
+from tests.host.trees import NOWHERE
 
 WAIT_SECONDS = 20.0
 
@@ -189,8 +191,12 @@ async def running(
     environ: Mapping[str, str] | None = None,
     provider: Provider | None = None,
     log_level: str = "info",
+    host: HostPressure | None = None,
 ) -> AsyncIterator[Running]:
-    """A gateway on the tiny profile with `document` over it, answering at once unless a provider is given."""
+    """A gateway on the tiny profile with `document` over it, answering at once unless a provider is given.
+
+    `host`: a machine that tells nothing unless given, so that a busy one does not change what a test sees.
+    """
     settings: dict[str, object] = {"profile": "tiny", "model": {"adapter": {"kind": "mock", "latencyMs": 1}}}
     settings.update(document or {})
     log = io.StringIO()
@@ -200,6 +206,7 @@ async def running(
         logger=Logger("ray-test", log_level, stdout=log, stderr=log),
         metrics=Metrics(),
         provider=provider,
+        host=host or HostPressure(NOWHERE),
     )
     await gateway.start(port=0)
     try:

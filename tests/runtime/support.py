@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from ray.clock import Deadline
 from ray.config import Config, config_from_mapping
-from ray.runtime import Reader, Runtime, normalise_request
+from ray.runtime import HostPressure, Reader, Runtime, normalise_request
 from ray.telemetry import Logger, Metrics, metrics_json
 from ray.types import Caller, InferenceResult
 from tests.fakes.provider import FakeProvider
+from tests.host.trees import NOWHERE
 
 ALICE = Caller("a" * 64, "192.0.2.1")
 BOB = Caller("b" * 64, "192.0.2.2")
@@ -21,13 +22,20 @@ TINY = config_from_mapping({"profile": "tiny"})
 
 
 def tiny_config(
-    *, scheduler: dict[str, object] | None = None, cache: dict[str, object] | None = None, warm_on_boot: bool = False
+    *,
+    scheduler: dict[str, object] | None = None,
+    cache: dict[str, object] | None = None,
+    degradation: dict[str, object] | None = None,
+    tuning: dict[str, object] | None = None,
+    warm_on_boot: bool = False,
 ) -> Config:
-    """The profile `tiny` with fields of two sections replaced (snake_case), past the cross-field rules of a file."""
+    """The profile `tiny` with fields of some sections replaced (snake_case), past the cross-field rules of a file."""
     return replace(
         TINY,
         scheduler=replace(TINY.scheduler, **(scheduler or {})),  # type: ignore[arg-type]  # names of its fields
         cache=replace(TINY.cache, **(cache or {})),  # type: ignore[arg-type]
+        graceful_degradation=replace(TINY.graceful_degradation, **(degradation or {})),  # type: ignore[arg-type]
+        adaptive_tuning=replace(TINY.adaptive_tuning, **(tuning or {})),  # type: ignore[arg-type]
         model=replace(TINY.model, warm_on_boot=warm_on_boot),
     )
 
@@ -35,12 +43,17 @@ def tiny_config(
 class House:
     """One runtime with its provider, log and metrics."""
 
-    def __init__(self, provider: FakeProvider | None = None, config: Config | None = None) -> None:
+    def __init__(
+        self, provider: FakeProvider | None = None, config: Config | None = None, host: HostPressure | None = None
+    ) -> None:
+        """`host`: a machine that tells nothing unless given, so that a busy one does not change what a test sees."""
         self.config = config or tiny_config()
         self.provider = provider or FakeProvider()
         self.log = io.StringIO()
         self.metrics = Metrics()
-        self.runtime = Runtime(self.config, self.provider, Logger("test", "info", self.log, self.log), self.metrics)
+        self.host = host or HostPressure(NOWHERE)
+        logger = Logger("test", "info", self.log, self.log)
+        self.runtime = Runtime(self.config, self.provider, logger, self.metrics, self.host)
         self._asked = 0
 
     async def ask(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ray.clock import iso_now
+from ray.runtime import HostPressure
 from ray.runtime.preparation import GateSnapshot
 from ray.runtime.report import preparation_is_degraded, queue_is_degraded, service_status
 from ray.runtime.scheduler import SchedulerSnapshot
 from ray.types import Health, ProviderStatus, ServiceStatus
 from tests.fakes.provider import FakeProvider
+from tests.host.trees import Tree
 from tests.runtime.support import TINY, House
 
 EMPTY_QUEUE = SchedulerSnapshot(0, 0, 0, 0, 32, 1, 0, 0, 12_000, 2_500)
@@ -89,8 +92,13 @@ def test_the_document_has_every_block_with_its_figures() -> None:
             "inFlightTokensRatio": 0.0,
             "maxInflightTokens": 2_500,
         }
-        assert blocks["memory"]["processRssMiB"] > 0
-        assert blocks["memory"]["memoryRssThresholdMiB"] == 256
+        assert blocks["memory"] == {
+            "degraded": False,
+            "sources": [],
+            "processRssMiB": 0.0,
+            "memoryRssThresholdMiB": 256,
+            "processRssPressureRatio": 0.0,
+        }
 
     asyncio.run(main())
 
@@ -102,5 +110,19 @@ def test_ratios_have_four_decimals() -> None:
         blocks = (await house.runtime.health_document())["runtime"]
         assert isinstance(blocks, dict)
         assert blocks["cache"]["entriesRatio"] == 0.0078  # 1 of 128
+
+    asyncio.run(main())
+
+
+def test_given_a_machine_that_tells_when_asked_for_health_then_memory_and_cpu_have_their_blocks(tmp_path: Path) -> None:
+    async def main() -> None:
+        house = House(host=HostPressure(Tree("v2", tmp_path).root))
+        document = await house.runtime.health_document()
+        assert document["status"] == "degraded"
+        blocks = document["runtime"]
+        assert isinstance(blocks, dict)
+        assert list(blocks) == ["queue", "preparation", "cache", "memory", "cpu"]
+        assert (blocks["memory"]["degraded"], blocks["memory"]["sources"]) == (True, ["cgroup", "linux_psi"])
+        assert (blocks["cpu"]["degraded"], blocks["cpu"]["cgroupCpuPeriods"]) == (True, 100)
 
     asyncio.run(main())

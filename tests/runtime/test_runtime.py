@@ -34,6 +34,15 @@ def test_an_answer_is_streamed_gathered_and_documented() -> None:
         created_at = document.pop("createdAt")
         assert isinstance(created_at, str)
         assert created_at.endswith("Z")
+        diagnostics = document.pop("diagnostics")
+        assert isinstance(diagnostics, dict)
+        assert list(diagnostics) == [
+            "degradation",
+            "promptCompiler",
+            "learnedOutputCap",
+            "adaptiveTuning",
+            "taskRouting",
+        ]
         assert document == {
             "id": "req_1",
             "model": "fake-model",
@@ -48,7 +57,6 @@ def test_an_answer_is_streamed_gathered_and_documented() -> None:
             "latencyMs": result.latency_ms,
             "degraded": False,
             "finishReason": "length",
-            "diagnostics": {},
         }
         assert house.is_idle()
 
@@ -343,7 +351,8 @@ def test_prompt_and_allowance_must_fit_the_context_window_exactly(prompt_tokens:
 
 def test_nobody_counting_means_four_characters_per_token_and_the_models_own_window() -> None:
     async def main() -> None:
-        house = House(config=tiny_config(scheduler={"max_inflight_tokens": 10_000}))
+        config = tiny_config(scheduler={"max_inflight_tokens": 10_000}, degradation={"enabled": False})
+        house = House(config=config)
         assert house.config.model.context_window == 4096
         async with await house.ask({"input": "x" * 16_001, "maxTokens": 96}) as reader:
             error = await error_of(reader)

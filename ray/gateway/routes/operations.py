@@ -89,6 +89,8 @@ def pressures(health: RuntimeHealth, services: Services) -> Pressures:
     return Pressures(
         queue=health.queue_degraded,
         preparation=health.preparation_degraded,
+        memory=health.pressure.memory,
+        cpu=health.pressure.cpu,
         rate_limit=limiter is not None and limiter.snapshot().degraded,
         gateway_http=connection_pressure(services.connections().sockets, services.http_limits.max_connections),
     )

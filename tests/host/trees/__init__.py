@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 TREES = Path(__file__).parent
+# A machine of which nothing can be read.
+NOWHERE = str(TREES / "nowhere")
 SERVICE = "sys/fs/cgroup/system.slice/ray-gateway.service"
 
 

@@ -12,7 +12,7 @@ import pytest
 from ray.clock import Deadline
 from ray.config import Config, LaunchProfile, LlamaCppAdapter, config_from_mapping
 from ray.errors import RayError
-from ray.runtime.line import Waiting, choose, guard_seconds, score
+from ray.runtime.line import guard_seconds
 from ray.runtime.scheduler import (
     Admission,
     Scheduler,
@@ -119,11 +119,6 @@ def test_without_a_launch_profile_the_operator_alone_decides() -> None:
     assert inflight_token_budget(tiny_config()) == TokenBudget(2500, 2500)
 
 
-@pytest.mark.parametrize(("timeout_ms", "seconds"), [(8_000, 2.0), (20_000, 5.0), (120_000, 5.0), (100, 0.025)])
-def test_the_guard_is_a_quarter_of_the_timeout_and_at_most_five_seconds(timeout_ms: int, seconds: float) -> None:
-    assert guard_seconds(timeout_ms) == seconds
-
-
 # -- refusals
 
 
@@ -198,69 +193,6 @@ def test_the_line_is_full_when_its_tokens_are() -> None:
         await finish(*jobs)
 
     asyncio.run(main())
-
-
-# -- the order of choice, as a table of lines
-
-
-def line(*places: tuple[str, int, float]) -> list[Waiting]:
-    """Places in order of arrival, each as lane, cost and age in milliseconds (now is second 100)."""
-    return [
-        Waiting(cost, "short" if lane == "short" else "draft", 100 - age_ms / 1000, order)
-        for order, (lane, cost, age_ms) in enumerate(places)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("places", "free", "lookahead", "expected"),
-    [
-        ([], 10, 8, None),
-        ([("draft", 1, 10), ("draft", 1, 5)], 10, 8, 0),
-        ([("draft", 1, 10), ("short", 1, 0)], 10, 8, 1),
-        ([("draft", 1, 3_001), ("short", 1, 0)], 10, 8, 0),
-        ([("draft", 1, 3_000), ("short", 1, 0)], 10, 8, 1),
-        ([("draft", 11, 10), ("draft", 5, 0)], 10, 8, 1),
-        ([("draft", 11, 10), ("draft", 12, 5), ("draft", 5, 0)], 10, 1, 2),
-        ([("short", 11, 10), ("draft", 5, 0)], 10, 8, 1),
-        ([("draft", 11, 10)], 10, 8, None),
-    ],
-    ids=[
-        "nobody waits",
-        "same lane: arrival",
-        "short before draft",
-        "three seconds outweigh the lane",
-        "a tie goes to short",
-        "what does not fit is passed over",
-        "beyond the lookahead when nothing within it fits",
-        "the other lane when nothing of this one fits",
-        "nothing fits",
-    ],
-)
-def test_choice_before_the_guard(
-    places: list[tuple[str, int, float]], free: int, lookahead: int, expected: int | None
-) -> None:
-    chosen = choose(line(*places), now=100, free_tokens=free, lookahead=lookahead, guard_s=5)
-    assert (None if chosen is None else chosen.order) == expected
-
-
-@pytest.mark.parametrize(
-    ("places", "free", "expected"),
-    [
-        ([("draft", 1, 5_000), ("short", 1, 4_999)], 10, 0),
-        ([("draft", 11, 5_000), ("short", 1, 4_999)], 10, None),
-        ([("draft", 11, 6_000), ("short", 1, 5_500)], 10, None),
-        ([("draft", 11, 4_999), ("short", 1, 0)], 10, 1),
-    ],
-    ids=["the oldest goes first", "its tokens are saved up", "also from other old ones", "not yet past the guard"],
-)
-def test_choice_past_the_guard(places: list[tuple[str, int, float]], free: int, expected: int | None) -> None:
-    chosen = choose(line(*places), now=100, free_tokens=free, lookahead=8, guard_s=5)
-    assert (None if chosen is None else chosen.order) == expected
-
-
-def test_a_short_job_is_three_seconds_of_waiting_ahead() -> None:
-    short, draft = line(("short", 1, 0), ("draft", 1, 3_000))
-    assert score(short, 100) == pytest.approx(score(draft, 100)) == pytest.approx(120)
 
 
 # -- dispatch

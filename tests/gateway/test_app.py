@@ -201,6 +201,16 @@ def test_the_log_shows_a_path_without_its_query(head: bytes, path: str) -> None:
     asyncio.run(main())
 
 
+def test_the_log_shows_the_beginning_of_a_long_path() -> None:
+    async def main() -> None:
+        async with running() as ray:
+            await ray.ask("GET", "/" + "a" * 4_000, headers={"expect": "something"})
+            (line,) = ray.lines("request rejected")
+            assert line["path"] == "/" + "a" * 255
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "head",
     [

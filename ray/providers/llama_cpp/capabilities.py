@@ -7,6 +7,7 @@ here raises: what could not be read is `unknown`, with the reason in `errors`.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,8 +26,9 @@ Fingerprint = tuple[str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """One reading. `context_window`: tokens per request, None when the server did not say. `props_error`: why `/props`
-    could not be read; `template_error`: why `/apply-template` could not be used."""
+    """One reading. `context_window`: tokens per request, None when the server did not say; `slot_window`: the same as
+    the server says it, unclamped. `instance`: another value means a restarted server, None on builds without such a
+    mark. `props_error`: why `/props` could not be read; `template_error`: why `/apply-template` could not be used."""
 
     apply_template: Availability = "unknown"
     chat_template: Availability = "unknown"
@@ -36,6 +38,10 @@ class Capabilities:
     has_slots_endpoint: bool = False
     is_sleeping: bool = False
     fingerprint: Fingerprint | None = None
+    instance: str | None = None
+    model_ftype: str | None = None
+    slot_window: int | None = None
+    adapters: str | None = None
     props_error: RayError | None = None
     template_error: RayError | None = None
 
@@ -150,4 +156,9 @@ def read_props(props: Mapping[str, object], context_window: int) -> Capabilities
         has_slots_endpoint=props.get("endpoint_slots") is True,
         is_sleeping=props.get("is_sleeping") is True,
         fingerprint=(build, path),
+        # llama-server makes this mark up at every start, so that no prompt can contain it by accident.
+        instance=text(props.get("media_marker")),
+        model_ftype=text(props.get("model_ftype")),
+        slot_window=count(settings.get("n_ctx")),
+        adapters=text(json.dumps(mapping(settings.get("params")).get("lora"), sort_keys=True), 4_096),
     )

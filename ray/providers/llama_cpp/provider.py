@@ -7,44 +7,31 @@ held to an object by a grammar, so they share the prompt cache and the timings o
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from ray.clock import Deadline
 from ray.config import Config, LlamaCppAdapter
 from ray.errors import RayError
-from ray.providers.base import CallContext, PrefixObserver, Preparation
-from ray.providers.chat import chat_messages
-from ray.providers.llama_cpp.capabilities import Capabilities, CapabilityReader
+from ray.providers.base import CallContext, PrefixObserver, Preparation, PromptPrefix
+from ray.providers.llama_cpp.capabilities import CapabilityReader
 from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
 from ray.providers.llama_cpp.health import HealthProbe
-from ray.providers.llama_cpp.prompt_format import (
-    NATIVE_TEMPLATE,
-    PromptFormat,
-    after_failure,
-    choose_format,
-    fallback_prompt,
-)
+from ray.providers.llama_cpp.prefixes import SharedBeginnings
+from ray.providers.llama_cpp.rendering import PromptRenderer, RenderedPrompt
+from ray.providers.llama_cpp.slot_actions import SlotActions
 from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
 from ray.providers.reading import mapping
-from ray.providers.upstream import Upstream, gather_seconds
-from ray.types import Chunk, Health, InferenceRequest, Message, ProviderDiagnostics
+from ray.providers.upstream import Upstream, gather_seconds, is_loading
+from ray.types import Chunk, Finish, Health, InferenceRequest, ProviderDiagnostics
 
-MAX_REMEMBERED_PROMPTS = 64
-MAX_REMEMBERED_PROMPT_CHARS = 262_144
+if TYPE_CHECKING:
+    from ray.providers.llama_cpp.prefix_store import Placement, PrefixStore
+
 _PROBE_THREADS = 2
 _DOUBTS = frozenset({"provider_request_failed", "provider_timeout", "provider_upstream_error"})
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedPrompt:
-    """What the backend reads for a conversation."""
-
-    prompt: str
-    format: PromptFormat
 
 
 class LlamaCppProvider:
@@ -70,7 +57,11 @@ class LlamaCppProvider:
         self._capabilities = CapabilityReader(self._upstream, self._window, self._on_new_backend)
         self._slots = SlotReader(self._upstream, self._window, adapter.slot_snapshot_timeout_ms)
         self._tokens = TokenCounter(self._upstream)
-        self._prompts = PromptMemory()
+        self._store = self._prefix_store(config, observer)
+        self._beginnings = SharedBeginnings(config.prefix_store.min_tokens)
+        self._renderer = PromptRenderer(
+            self._upstream, self._preference, self._doubt_backend, with_heads=self._store is not None
+        )
         self._probe = HealthProbe(
             self._upstream,
             self._capabilities,
@@ -82,19 +73,21 @@ class LlamaCppProvider:
 
     @property
     def assignable_slots(self) -> int | None:
-        """The backend chooses its slots."""
-        return None
+        """The backend's slots while the prefix store is in use, else None."""
+        return None if self._store is None else self._store.assignable_slots
 
     @property
     def slots_epoch(self) -> int:
-        return 0
+        return 0 if self._store is None else self._store.epoch
 
     def prefix_health(self) -> Mapping[str, object] | None:
-        return None
+        return None if self._store is None else self._store.health()
 
     async def warm(self) -> None:
         """Find out what the server can do. What cannot be found out shows in the requests that follow."""
-        await self._capabilities.refresh()
+        found = await self._capabilities.refresh()
+        if self._store is not None:
+            await self._store.meet(found)
 
     async def health(self) -> Health:
         """The truth from `/health` and `/props`, and from `/slots` where that is offered."""
@@ -103,7 +96,9 @@ class LlamaCppProvider:
     async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
         """Render the prompt and count its tokens. An unavailable template means role-labelled text, not a failure."""
         capabilities = await self._capabilities.get()
-        rendered = await self._rendered(request.messages, capabilities, context.deadline)
+        if self._store is not None:
+            await self._store.meet(capabilities)
+        rendered = await self._renderer.render(request.messages, capabilities, context.deadline)
         tokens = await self._tokens.count(rendered.prompt, context.deadline)
         window = capabilities.context_window or self._window
         profile = self._adapter.launch_profile
@@ -117,7 +112,8 @@ class LlamaCppProvider:
             total_slots=capabilities.total_slots,
             context_window=window,
         )
-        return Preparation(request, rendered.prompt, tokens, window, diagnostics)
+        prefix = await self._prefix(rendered, context)
+        return Preparation(request, rendered.prompt, tokens, window, diagnostics, prefix)
 
     def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
         """One streamed `/completion`. Raises `provider_…` codes, `request_context_window_exceeded` when the backend
@@ -128,6 +124,8 @@ class LlamaCppProvider:
         # In this order: a reading under way fails with the closed client, and nobody who waits for it is cancelled.
         await self._upstream.close()
         await self._capabilities.close()
+        if self._store is not None:
+            await self._store.close()
 
     async def _generate(self, preparation: Preparation, context: CallContext) -> AsyncGenerator[Chunk, None]:
         if not preparation.prompt:
@@ -135,9 +133,14 @@ class LlamaCppProvider:
         request = preparation.request
         reader = CompletionReader(request.max_tokens)
         slot_id = self._slot_to_name(preparation.diagnostics)
-        body = completion_body(request, preparation.prompt, cache_prompt=self._adapter.cache_prompt, slot_id=slot_id)
         started = time.monotonic()
         ttft_ms: float | None = None
+        placement = await self._placed(preparation, context)
+        if placement is not None:
+            slot_id = placement.slot
+            if placement.ready:
+                yield Chunk()
+        body = completion_body(request, preparation.prompt, cache_prompt=self._adapter.cache_prompt, slot_id=slot_id)
         try:
             async with self._upstream.stream(
                 COMPLETION_PATH, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
@@ -152,6 +155,7 @@ class LlamaCppProvider:
                         if piece:
                             if ttft_ms is None:
                                 ttft_ms = (time.monotonic() - started) * 1000
+                                self._reading_over(placement)
                             yield Chunk(piece)
                         if reader.last is not None or reader.reported_error is not None:
                             break
@@ -159,12 +163,61 @@ class LlamaCppProvider:
                     raise self._upstream.reported(COMPLETION_PATH, reader.reported_error)
         except RayError as error:
             self._doubt_backend(error)
+            if self._store is not None and placement is not None:
+                self._store.broken(placement)
             raise
         total_ms = (time.monotonic() - started) * 1000
         finish = reader.finish(preparation.diagnostics, preparation.prompt_tokens, ttft_ms, total_ms)
         if reader.tokens_evaluated is not None:
             self._tokens.learn(preparation.prompt, reader.tokens_evaluated)
-        yield Chunk(finish=finish)
+        yield Chunk(finish=self._with_prefix_use(finish, placement))
+
+    # -- the prefix store
+
+    def _prefix_store(self, config: Config, observer: PrefixObserver | None) -> PrefixStore | None:
+        """None when it is off, or useless because the operator forbids reusing prompts."""
+        if not config.prefix_store.enabled or not self._adapter.cache_prompt:
+            return None
+        # Who does not use it does not load it.
+        from ray.providers.llama_cpp.prefix_store import PrefixStore
+
+        actions = SlotActions(self._upstream)
+        return PrefixStore(config.prefix_store, self._adapter.launch_profile, actions, observer)
+
+    async def _prefix(self, rendered: RenderedPrompt, context: CallContext) -> PromptPrefix | None:
+        """The beginning that this prompt shares with its family: what is declared, or what has been learned if that is
+        worth more. Raises `request_timeout` only."""
+        store = self._store
+        if store is None or store.assignable_slots is None:
+            return None
+        least = store.min_tokens
+        head, head_tokens = rendered.head, 0
+        if len(head) >= least:
+            head_tokens = await self._tokens.count(head, context.deadline)
+        family = f"{context.family} {sha256(head.encode('utf-8', 'replace')).hexdigest()}"
+        shared = self._beginnings.sight(family, rendered.prompt)
+        if len(shared) >= len(head) + least:
+            shared_tokens = await self._tokens.count(shared, context.deadline)
+            if shared_tokens >= least and (head_tokens < least or shared_tokens >= head_tokens + least):
+                return store.prefix(shared, shared_tokens, wanted=context.warming)
+        return store.prefix(head, head_tokens, wanted=context.warming)
+
+    async def _placed(self, preparation: Preparation, context: CallContext) -> Placement | None:
+        """None while the server chooses its slots."""
+        if self._store is None or context.slot is None:
+            return None
+        return await self._store.place(context.slot, preparation.prefix, context.hot, context.deadline)
+
+    def _reading_over(self, placement: Placement | None) -> None:
+        if self._store is not None and placement is not None:
+            self._store.reading_over(placement)
+
+    def _with_prefix_use(self, finish: Finish, placement: Placement | None) -> Finish:
+        if self._store is None or placement is None or finish.diagnostics is None:
+            return finish
+        self._store.reading_over(placement)
+        use = self._store.over(placement, finish.diagnostics)
+        return replace(finish, diagnostics=replace(finish.diagnostics, preferred_slot=placement.slot, prefix=use))
 
     def _slot_to_name(self, prepared: ProviderDiagnostics | None) -> int | None:
         """The slot to pin a request to, or None to let the server choose.
@@ -178,84 +231,17 @@ class LlamaCppProvider:
             return None
         return slot
 
-    async def _rendered(
-        self, messages: tuple[Message, ...], capabilities: Capabilities, deadline: Deadline
-    ) -> RenderedPrompt:
-        choice = choose_format(capabilities, self._preference)
-        if choice.name != NATIVE_TEMPLATE:
-            return RenderedPrompt(fallback_prompt(messages, self._preference), choice)
-        known = self._prompts.get(messages)
-        if known is not None:
-            return RenderedPrompt(known, choice)
-        try:
-            prompt = await self._apply_template(messages, deadline)
-        except RayError as error:
-            self._doubt_backend(error)
-            other = after_failure(error)
-            if other is None:
-                raise
-            return RenderedPrompt(fallback_prompt(messages, self._preference), other)
-        self._prompts.put(messages, prompt)
-        return RenderedPrompt(prompt, choice)
-
-    async def _apply_template(self, messages: tuple[Message, ...], deadline: Deadline) -> str:
-        # A small model on a small box has no tokens to spend on thinking; templates without the switch ignore it.
-        body = {"messages": chat_messages(messages), "chat_template_kwargs": {"enable_thinking": False}}
-        answer = await self._upstream.call("POST", "/apply-template", body, deadline=deadline)
-        prompt = mapping(answer).get("prompt")
-        if not isinstance(prompt, str) or not prompt:
-            raise self._upstream.invalid("/apply-template", "has no prompt")
-        return prompt
-
     def _doubt_backend(self, error: RayError) -> None:
         """After a failure that may mean another server, or none, what is known of it is read again."""
         if error.code in _DOUBTS:
             self._capabilities.drop()
+            gone = error.code == "provider_request_failed" or is_loading(error)
+            if gone and self._store is not None:
+                self._store.lost()
 
     def _on_new_backend(self) -> None:
         """Prompts and counts of the old server's model mean nothing to the new one."""
-        self._prompts.forget()
+        self._renderer.forget()
+        self._beginnings.forget()
         self._tokens.forget()
         self._slots.forget()
-
-
-class PromptMemory:
-    """Rendered prompts by conversation: least recently used out, bounded in number and characters.
-
-    The key is a full digest of all messages: two conversations never share an entry.
-    """
-
-    def __init__(self) -> None:
-        self._prompts: OrderedDict[bytes, str] = OrderedDict()
-        self._chars = 0
-
-    def get(self, messages: tuple[Message, ...]) -> str | None:
-        key = _digest(messages)
-        prompt = self._prompts.get(key)
-        if prompt is not None:
-            self._prompts.move_to_end(key)
-        return prompt
-
-    def put(self, messages: tuple[Message, ...], prompt: str) -> None:
-        if len(prompt) > MAX_REMEMBERED_PROMPT_CHARS:
-            return
-        key = _digest(messages)
-        self._chars += len(prompt) - len(self._prompts.get(key, ""))
-        self._prompts[key] = prompt
-        while len(self._prompts) > MAX_REMEMBERED_PROMPTS or self._chars > MAX_REMEMBERED_PROMPT_CHARS:
-            _, dropped = self._prompts.popitem(last=False)
-            self._chars -= len(dropped)
-
-    def forget(self) -> None:
-        self._prompts.clear()
-        self._chars = 0
-
-
-def _digest(messages: tuple[Message, ...]) -> bytes:
-    digest = sha256()
-    for message in messages:
-        content = message.content.encode("utf-8", "replace")
-        # Lengths keep the border between two messages: no text can imitate it.
-        digest.update(f"{message.role}:{len(content)}:".encode())
-        digest.update(content)
-    return digest.digest()

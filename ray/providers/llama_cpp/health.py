@@ -56,6 +56,7 @@ class HealthProbe:
             latency_ms=round((time.monotonic() - started) * 1000, 3),
             detected_capabilities=self._detected(found),
             details=self._details(failure, found, snapshot, message),
+            restarts=self._slots.restarts,
         )
 
     async def _ask(self) -> RayError | None:

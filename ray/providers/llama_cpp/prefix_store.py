@@ -199,11 +199,15 @@ class PrefixStore:
         prefix = placement.prefix
         if prefix is None:
             return PrefixUse("none", 0)
+        cached = min(answer.tokens_cached or 0, prefix.tokens)
         state, reused = placement.state, placement.reused
-        if state != "evaluated":
-            reused = min(answer.tokens_cached or 0, prefix.tokens)
         if not self._proven(placement, answer.tokens_cached or 0):
-            state, reused = "none", min(reused, answer.tokens_cached or 0)
+            state, reused = "none", min(reused, cached)
+        elif not placement.ready:
+            # Nothing was claimed, but the slot may have held the prefix by chance.
+            state, reused = "hot" if cached >= prefix.tokens - TOLERATED_TOKENS else "evaluated", cached
+        elif state != "evaluated":
+            reused = cached
         self._books.hit(state, reused, reused * (self._ms_per_token or 0.0) / 1000)
         return PrefixUse(state, reused)
 

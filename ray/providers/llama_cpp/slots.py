@@ -7,6 +7,7 @@ queue and wakes a sleeping server; a server without the endpoint is asked again 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ray.errors import RayError
@@ -39,7 +40,7 @@ class SlotSnapshot:
 
 
 class SlotReader:
-    """Reads `/slots`, seldom."""
+    """Reads `/slots`, seldom. `restarts`: how often what it read showed a server that had begun anew."""
 
     def __init__(self, upstream: Upstream, context_window: int, timeout_ms: int) -> None:
         self._upstream = upstream
@@ -47,6 +48,8 @@ class SlotReader:
         self._timeout_ms = timeout_ms
         self._snapshot = SlotSnapshot()
         self._next_read_at = 0.0
+        self._tasks: dict[int, int | None] = {}
+        self.restarts = 0
 
     async def snapshot(self) -> SlotSnapshot:
         """The slots, at most a second old. Never raises."""
@@ -55,7 +58,11 @@ class SlotReader:
         self._next_read_at = time.monotonic() + MIN_POLL_SECONDS
         try:
             document = await self._upstream.call("GET", "/slots", timeout_ms=self._timeout_ms)
-            self._snapshot = SlotSnapshot(read_slots(document, self._context_window))
+            slots = read_slots(document, self._context_window)
+            tasks = {slot.id: slot.task_id for slot in slots}
+            self.restarts += has_begun_anew(self._tasks, tasks)
+            self._tasks = tasks
+            self._snapshot = SlotSnapshot(slots)
         except RayError as error:
             self._snapshot = SlotSnapshot(error=error.message)
             self._next_read_at = time.monotonic() + FAILURE_MEMORY_SECONDS
@@ -64,6 +71,20 @@ class SlotReader:
     def forget(self) -> None:
         """The server is another one: what was seen, and what failed, no longer holds."""
         self._snapshot, self._next_read_at = SlotSnapshot(), 0.0
+        self._tasks = {}
+
+
+def has_begun_anew(before: Mapping[int, int | None], now: Mapping[int, int | None]) -> bool:
+    """Whether a slot's last task (by slot id) lies in the past of the one seen before, or is gone.
+
+    llama-server numbers its tasks upwards from its start, and a slot keeps the number of its last one while it is
+    idle. So this shows a process that took the place of another one, with the same model, between two looks.
+    """
+    for slot, task in now.items():
+        known = before.get(slot)
+        if known is not None and (task is None or task < known):
+            return True
+    return False
 
 
 def read_slots(document: object, context_window: int) -> tuple[SlotState, ...]:

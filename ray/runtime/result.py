@@ -9,6 +9,7 @@ from typing import TypeVar
 from ray.errors import RayError, truncated
 from ray.types import (
     Counts,
+    Diagnostics,
     Finish,
     InferenceRequest,
     InferenceResult,
@@ -124,9 +125,25 @@ def result_document(result: InferenceResult) -> dict[str, object]:
         "latencyMs": result.latency_ms,
         "degraded": result.degraded,
         "finishReason": result.finish_reason,
-        "diagnostics": as_json(result.diagnostics),
+        "diagnostics": _diagnostics(result.diagnostics),
         "createdAt": result.created_at,
     }
+
+
+def _diagnostics(diagnostics: Diagnostics) -> dict[str, object]:
+    document: dict[str, object] = {}
+    if diagnostics.degradation is not None:
+        document["degradation"] = dict(diagnostics.degradation)  # thirty figures that are JSON already
+    for name, block in (
+        ("promptCompiler", diagnostics.prompt_compiler),
+        ("learnedOutputCap", diagnostics.learned_output_cap),
+        ("adaptiveTuning", diagnostics.adaptive_tuning),
+        ("taskRouting", diagnostics.task_routing),
+        ("provider", diagnostics.provider),
+    ):
+        if block is not None:
+            document[name] = as_json(block)
+    return document
 
 
 def _counts(counts: Counts) -> dict[str, int]:

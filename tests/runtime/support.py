@@ -59,9 +59,10 @@ class House:
     async def ask(
         self, body: Mapping[str, object] | None = None, *, caller: Caller = ALICE, timeout_ms: float = 60_000
     ) -> Reader:
-        """A reader of the answer to a JSON body; the input is `hello` unless said otherwise."""
+        """A reader of the answer to a JSON body; the input is `hello` unless it or a template is given."""
         self._asked += 1
-        request = normalise_request({"input": "hello", **(body or {})}, self.config)
+        body = body or {}
+        request = normalise_request(body if "templateId" in body else {"input": "hello", **body}, self.config)
         return await self.runtime.generate(request, caller, Deadline.after_ms(timeout_ms), f"req_{self._asked}")
 
     async def answer(self, body: Mapping[str, object] | None = None) -> InferenceResult:

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from ray.errors import RayError
-from ray.runtime.result import bounded_diagnostics, estimated_prompt_tokens, output_limit, usage_of
-from ray.types import Counts, Finish, InferenceRequest, Message, ProviderDiagnostics, Timings
+from ray.runtime.result import (
+    bounded_diagnostics,
+    estimated_prompt_tokens,
+    output_limit,
+    result_document,
+    usage_of,
+)
+from ray.types import (
+    AdaptiveTuningDiagnostics,
+    Counts,
+    Diagnostics,
+    Finish,
+    InferenceRequest,
+    InferenceResult,
+    LearnedOutputCapDiagnostics,
+    Message,
+    PromptCompilerDiagnostics,
+    ProviderDiagnostics,
+    TaskRoutingDiagnostics,
+    Timings,
+    Usage,
+    as_json,
+)
 
 REQUEST = InferenceRequest((Message("system", "abc"), Message("user", "de")), max_tokens=10)
 
@@ -71,3 +93,30 @@ def test_long_texts_are_cut_and_impossible_numbers_left_out() -> None:
     assert len(bounded.prompt_format_reason) == 512
     assert (bounded.tokens_cached, bounded.total_slots) == (None, 2)
     assert bounded.timings == Timings(completion_ms=2.0)
+
+
+def test_the_document_has_every_block_of_the_diagnostics() -> None:
+    blocks = Diagnostics(
+        degradation={"applied": False, "reasons": []},
+        prompt_compiler=PromptCompilerDiagnostics("f" * 16, "short", 5, 4, 1),
+        learned_output_cap=LearnedOutputCapDiagnostics(False, "f" * 16, "short", 9, 9, 0, 0.9),
+        adaptive_tuning=AdaptiveTuningDiagnostics(False, 9, 9, 0),
+        task_routing=TaskRoutingDiagnostics("unknown", "general", True),
+        provider=ProviderDiagnostics(slot_id=1),
+    )
+    result = InferenceResult(
+        "req_1",
+        "m",
+        "text",
+        Usage(Counts.of(1, 4)),
+        False,
+        False,
+        0,
+        1,
+        False,
+        "stop",
+        blocks,
+        "2026-01-01T00:00:00.000Z",
+    )
+    assert result_document(result)["diagnostics"] == as_json(blocks)
+    assert result_document(replace(result, diagnostics=Diagnostics()))["diagnostics"] == {}

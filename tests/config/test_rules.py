@@ -70,6 +70,16 @@ BROKEN: list[tuple[str, dict[str, object], str]] = [
     ("1b", {"model__adapter__baseUrl": "http://127.0.0.1:8081/v1"}, "baseUrl must not have a path"),
     ("1b", {"model__adapter__baseUrl": "https://127.0.0.1:8081"}, "baseUrl must use plain http"),
     ("1b", {"model__adapter__baseUrl": "http://10.0.0.1:8081"}, "baseUrl must have a loopback host"),
+    (
+        "tiny",
+        {"templates": {"email.follow_up.v1": {"lane": "draft", "input": "x"}}},
+        "templates.email.follow_up.v1 has the id of a built-in template",
+    ),
+    (
+        "tiny",
+        {"prefixStore": {"enabled": True, "storageDir": "/x"}, "asyncQueue__storageDir": "/x/"},
+        "prefixStore.storageDir must differ from asyncQueue.storageDir",
+    ),
 ]
 
 
@@ -100,6 +110,8 @@ KEPT: list[tuple[str, dict[str, object]]] = [
     ("1b", {"model__adapter__launchProfile__host": "::1", "model__adapter__baseUrl": "http://[0:0:0:0:0:0:0:1]:8081"}),
     ("1b", {"model__adapter__baseUrl": "http://127.0.0.1:8081/"}),
     ("vps", {"model__adapter__baseUrl": "https://models.example/prefix/v1"}),
+    ("tiny", {"templates": {"email.follow_up.v2": {"lane": "draft", "input": "x"}}}),
+    ("tiny", {"prefixStore": {"storageDir": "/x"}, "asyncQueue__storageDir": "/x"}),
     # Not judged here: more requests than slots, a tight timeout.
     ("1b", {"scheduler__concurrency": 8}),
     ("1b", {"scheduler__requestTimeoutMs": 28_000}),

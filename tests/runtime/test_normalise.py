@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray.config import config_from_mapping
 from ray.errors import RayError
 from ray.runtime import normalise_request
 from ray.types import InferenceRequest, Message
@@ -207,6 +208,77 @@ def test_an_unknown_template_is_refused(template_id: str) -> None:
 @pytest.mark.parametrize("extra", [{"input": "hi"}, {"system": ""}])
 def test_a_template_excludes_input_and_system(extra: dict[str, object]) -> None:
     assert "cannot be combined" in refusal({"templateId": "email.follow_up.v1", **extra}).message
+
+
+FOLLOW_UP: dict[str, object] = {
+    "templateId": "email.follow_up.v1",
+    "templateVariables": {"recipientRole": " CTO ", "previousTopic": 3, "reasonToReply": "<|im_end|>"},
+}
+
+
+def test_a_template_fills_the_conversation_and_keeps_its_values() -> None:
+    request = normalise_request(FOLLOW_UP, TINY)
+    assert [message.role for message in request.messages] == ["system", "user"]
+    assert request.messages[1].content.endswith(
+        "reader: CTO\nWhat we wrote about: 3\nWhy an answer is worthwhile now: < |im_end|>"
+    )
+    assert request.template_id == "email.follow_up.v1"
+    assert dict(request.template_values) == {
+        "recipientRole": "CTO",
+        "previousTopic": "3",
+        "reasonToReply": "< |im_end|>",
+    }
+    assert (request.max_tokens, request.response_format) == (120, None)
+
+
+def test_the_templates_metadata_wins_over_the_clients_and_does_not_count_towards_the_limit() -> None:
+    own = {"promptFamily": "mine", "promptLane": "short"} | {f"k{n}": "v" for n in range(30)}
+    metadata = normalise_request({**FOLLOW_UP, "metadata": own}, TINY).metadata
+    assert len(metadata) == 34
+    assert {key: metadata[key] for key in metadata if key.startswith("prompt")} == {
+        "promptFamily": "email.follow_up",
+        "promptTemplateId": "email.follow_up.v1",
+        "promptTemplateVersion": "v1",
+        "promptLane": "draft",
+    }
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 1), (7, 7), (-1, 1), (10_000, MAX_OUTPUT_TOKENS)])
+def test_the_requests_max_tokens_win_over_the_templates_and_are_clamped(asked: int, given: int) -> None:
+    assert normalise_request({**FOLLOW_UP, "maxTokens": asked}, TINY).max_tokens == given
+
+
+def test_the_requests_response_format_wins_over_the_templates() -> None:
+    body = {"templateId": "email.reply_classification.v1", "templateVariables": {"replyText": "no"}}
+    assert normalise_request(body, TINY).response_format == "json_object"
+    assert normalise_request({**body, "responseFormat": {"type": "text"}}, TINY).response_format == "text"
+
+
+def test_an_own_template_brings_its_metadata_and_is_capped_by_the_model() -> None:
+    own = {"lane": "short", "input": "Sum up: {{ text }}", "maxTokens": 2048, "metadata": {"team": "a", "lane": "b"}}
+    config = config_from_mapping({"profile": "tiny", "templates": {"own.v2": own}})
+    body = {"templateId": "own.v2", "templateVariables": {"text": "x"}, "metadata": {"team": "z", "trace": "1"}}
+    request = normalise_request(body, config)
+    assert request.messages == (Message("user", "Sum up: x"),)
+    assert request.max_tokens == config.model.max_output_tokens
+    assert (request.metadata["team"], request.metadata["trace"], request.metadata["promptTemplateVersion"]) == (
+        "a",
+        "1",
+        "v2",
+    )
+
+
+@pytest.mark.parametrize(
+    "variables", [None, [], {"recipientRole": "a"}, {"recipientRole": "a", "previousTopic": "b", "topic": "c"}]
+)
+def test_template_variables_that_do_not_fit_are_refused(variables: object) -> None:
+    assert details_of({**FOLLOW_UP, "templateVariables": variables})["field"] == "templateVariables"
+    assert details_of({"templateId": "email.follow_up.v1"})["field"] == "templateVariables"
+
+
+def test_a_template_is_resolved_after_the_response_format_and_before_seed_and_stop() -> None:
+    assert details_of({"templateId": "x", "responseFormat": 1})["field"] == "responseFormat"
+    assert details_of({"templateId": "x", "seed": "y", "stop": 1})["field"] == "templateId"
 
 
 @pytest.mark.parametrize(

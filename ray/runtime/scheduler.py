@@ -362,7 +362,7 @@ class Scheduler:
         assert slot is not None, "`_may_start` has seen a free slot"
         admission.slot = slot.id
         admission.hot = affinity is not None and slot.holds == affinity
-        table.take(slot.id, keeping=admission.hot)
+        table.take(slot.id)
         if self._pool is not None:
             table.empty(crowded_out(table.slots, self._inflight_tokens, self._pool))
 

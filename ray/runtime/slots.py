@@ -113,11 +113,10 @@ class SlotTable:
         free.subtract(running)
         return frozenset(affinity for affinity, count in free.items() if affinity is not None and count > 0)
 
-    def take(self, number: int, *, keeping: bool) -> None:
-        """A generation starts in a slot; `keeping`: it continues what the slot holds."""
+    def take(self, number: int) -> None:
+        """A generation starts in a slot. What it leaves there is known when it ends: see `holds` and `forget`."""
         self._uses += 1
-        slot = self._slots[number]
-        self._slots[number] = replace(slot, holds=slot.holds if keeping else None, used=self._uses, busy=True)
+        self._slots[number] = replace(self._slots[number], used=self._uses, busy=True)
 
     def holds(self, number: int, affinity: str | None) -> None:
         """The beginning of a running generation's prompt is in its slot."""

@@ -62,7 +62,7 @@ def filled(count: int = 2) -> SlotTable:
     """Every slot used once, by the families a, b, c, …"""
     table = table_of(count)
     for number in range(count):
-        table.take(number, keeping=False)
+        table.take(number)
         table.holds(number, "abcdefgh"[number])
         table.give_back(number, 10)
     return table
@@ -74,7 +74,7 @@ def held(table: SlotTable) -> dict[int, str | None]:
 
 def test_a_slot_holds_a_prefix_from_the_moment_it_is_ready() -> None:
     table = table_of(1)
-    table.take(0, keeping=False)
+    table.take(0)
     assert held(table) == {0: None}
     table.holds(0, "a")
     assert held(table) == {0: "a"}
@@ -83,16 +83,9 @@ def test_a_slot_holds_a_prefix_from_the_moment_it_is_ready() -> None:
     assert table.hot([]) == {"a"}
 
 
-def test_taking_a_slot_for_another_prefix_overwrites_it_at_once() -> None:
-    table = filled()
-    table.take(0, keeping=False)
-    table.take(1, keeping=True)
-    assert held(table) == {0: None, 1: "b"}
-
-
 def test_a_backend_that_lost_its_caches_holds_nothing() -> None:
     table = filled()
-    table.take(1, keeping=True)
+    table.take(1)
     table.follow(2, 1)
     assert held(table) == {0: None, 1: None}
     assert [slot.busy for slot in sorted(table.slots, key=lambda slot: slot.id)] == [False, True]
@@ -110,7 +103,7 @@ def test_when_slots_are_no_longer_assigned_nothing_is_known_until_answers_tell()
 
 def test_fewer_slots_leave_those_alone_that_run_and_more_are_empty() -> None:
     table = filled(3)
-    table.take(2, keeping=True)
+    table.take(2)
     table.follow(1, 0)
     assert held(table) == {0: "a"}
     table.follow(4, 0)
@@ -123,8 +116,8 @@ def test_fewer_slots_leave_those_alone_that_run_and_more_are_empty() -> None:
 
 def test_all_slots_are_there_after_the_caches_were_lost_while_more_run_than_there_are_slots() -> None:
     table = filled(4)
-    table.take(2, keeping=True)
-    table.take(3, keeping=True)
+    table.take(2)
+    table.take(3)
     table.follow(2, 1)
     assert held(table) == {0: None, 1: None}
 

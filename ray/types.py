@@ -275,13 +275,15 @@ class DetectedCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A provider's health at one moment. `checked_at`: ISO timestamp; `latency_ms`: of the probe."""
+    """A provider's health at one moment. `checked_at`: ISO timestamp; `latency_ms`: of the probe; `restarts`: how often
+    the backend was seen to have begun anew since the gateway started, None where that cannot be seen."""
 
     status: ProviderStatus
     checked_at: str
     latency_ms: float | None = None
     detected_capabilities: DetectedCapabilities | None = None
     details: Mapping[str, object] | None = None
+    restarts: int | None = None
 
 
 @cache

@@ -73,7 +73,8 @@ def unreachable(message: str) -> Health:
 def identity(health: Health) -> Identity:
     """What tells one backend process from another that took its place, as far as its answers show."""
     found = health.detected_capabilities
-    return () if found is None else (found.model_ref, found.backend_model, found.context_window, found.total_slots)
+    marks = () if found is None else (found.model_ref, found.backend_model, found.context_window, found.total_slots)
+    return (health.restarts, *marks)
 
 
 def another(before: Identity, now: Identity) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -257,6 +258,22 @@ def test_a_backend_that_was_away_is_warmed_again_once_it_answers(gone: ProviderS
 def test_another_backend_in_the_same_place_is_warmed_too() -> None:
     async def main() -> None:
         healths = [health_of("ready", total_slots=2), health_of("ready", total_slots=4)]
+        scene = Scene(FakeProvider(healths=healths))
+        await scene.watch.warm()
+        await scene.status()
+        assert not await scene.needs_warming()
+        await scene.status(after_s=1.0)
+        assert await scene.needs_warming()
+        await scene.watch.warm()
+        await scene.status(after_s=1.0)
+        assert not await scene.needs_warming()
+
+    asyncio.run(main())
+
+
+def test_the_same_backend_that_has_begun_anew_is_warmed_again() -> None:
+    async def main() -> None:
+        healths = [replace(health_of("ready", total_slots=2), restarts=count) for count in (0, 1)]
         scene = Scene(FakeProvider(healths=healths))
         await scene.watch.warm()
         await scene.status()

@@ -46,8 +46,10 @@ class HealthProbe:
         started = time.monotonic()
         failure, found = await asyncio.gather(self._ask(), self._capabilities.refresh())
         snapshot = SlotSnapshot()
+        if failure is not None:
+            self._slots.read_soon()
         # Asking for slots wakes a sleeping server, and one without the endpoint need not be asked.
-        if failure is None and found.has_slots_endpoint and not found.is_sleeping:
+        elif found.has_slots_endpoint and not found.is_sleeping:
             snapshot = await self._slots.snapshot()
         status, message = judge(failure, found, self._template_expected)
         return Health(

@@ -68,6 +68,10 @@ class SlotReader:
             self._next_read_at = time.monotonic() + FAILURE_MEMORY_SECONDS
         return self._snapshot
 
+    def read_soon(self) -> None:
+        """The server is in trouble: what comes after may be another process, and is looked at without delay."""
+        self._next_read_at = 0.0
+
     def forget(self) -> None:
         """The server is another one: what was seen, and what failed, no longer holds."""
         self._snapshot, self._next_read_at = SlotSnapshot(), 0.0

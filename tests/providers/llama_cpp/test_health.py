@@ -173,6 +173,26 @@ def test_given_health_is_asked_by_several_when_counted_then_props_are_read_once(
     run(main())
 
 
+def slots_with(*tasks: int | None) -> Answer:
+    """What `/slots` says when the slots' last tasks were these."""
+    slots = [{"id": number} if task is None else {"id": number, "id_task": task} for number, task in enumerate(tasks)]
+    return json_answer(slots)
+
+
+def test_given_an_idle_server_that_was_replaced_between_two_looks_when_asked_then_a_restart_is_counted() -> None:
+    async def main() -> None:
+        async with backend() as (fake, provider):
+            seen = []
+            for answer in (slots_with(None, 7), slots_with(9, 7), slots_with(None, None), slots_with(2, None)):
+                fake.always("/slots", answer)
+                fake.script("/health", error_answer(500))
+                await provider.health()  # trouble: the slots are looked at again at once
+                seen.append((await provider.health()).restarts)
+            assert seen == [0, 0, 1, 1]
+
+    run(main())
+
+
 def test_given_hanging_slots_when_asked_then_health_goes_on_without_them() -> None:
     async def main() -> None:
         async with backend(adapter={"slotSnapshotTimeoutMs": 30}) as (fake, provider):

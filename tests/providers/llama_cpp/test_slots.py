@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray.providers.llama_cpp.slots import SlotState, read_slots
+from ray.providers.llama_cpp.slots import SlotState, has_begun_anew, read_slots
 
 
 def test_given_todays_server_when_read_then_each_slot_tells_what_it_holds() -> None:
@@ -44,3 +44,23 @@ def test_given_eighty_slots_when_read_then_the_first_64_are_kept_in_order() -> N
 @pytest.mark.parametrize("value", [1, "true", None])
 def test_given_anything_but_true_when_read_then_the_slot_is_not_processing(value: object) -> None:
     assert read_slots([{"id": 0, "is_processing": value}], 4096)[0].is_processing is False
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({}, {0: 3}, False),
+        ({0: None}, {0: None}, False),
+        ({0: None}, {0: 3}, False),
+        ({0: 3}, {0: 3}, False),
+        ({0: 3, 1: None}, {0: 9, 1: 4}, False),
+        ({0: 3}, {}, False),
+        ({0: 3}, {0: 0}, True),
+        ({0: 3, 1: 5}, {0: 9, 1: 4}, True),
+        ({0: 3}, {0: None}, True),
+    ],
+)
+def test_given_two_looks_at_the_slots_then_a_task_that_went_backwards_shows_a_server_that_has_begun_anew(
+    before: dict[int, int | None], now: dict[int, int | None], expected: bool
+) -> None:
+    assert has_begun_anew(before, now) is expected

@@ -12,11 +12,11 @@ from ray.runtime.pressure import assess
 from ray.runtime.shaping import Shaper
 from ray.telemetry import metrics_json
 from ray.types import Counts, Finish, InferenceResult, ProviderDiagnostics, Timings
+from tests.fakes.machine import Machine
 from tests.fakes.provider import STOP, FakeProvider, Step, until
-from tests.host.trees import NOWHERE, SERVICE, FakeClock, Tree
+from tests.host.trees import NOWHERE, FakeClock
 from tests.runtime.support import BOB, TINY, House, tiny_config
 
-MIB = 1024 * 1024
 LONG = {"maxTokens": 192}
 
 
@@ -29,23 +29,6 @@ def answer_of(tokens: int, *, finish: str = "stop", speed: float | None = None) 
     assert finish in ("stop", "length")
     diagnostics = None if speed is None else ProviderDiagnostics(timings=Timings(completion_tokens_per_second=speed))
     return ["words", Finish("stop" if finish == "stop" else "length", Counts.of(9, tokens), diagnostics)]
-
-
-class Machine:
-    """A service whose memory and counters a test sets, and the runtime's reading of it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.tree = Tree("v2", directory)
-        self.clock = FakeClock()
-        self.host = HostPressure(self.tree.root, self.clock)
-        for resource in ("memory", "cpu"):
-            self.tree.remove(f"proc/pressure/{resource}")
-        self.memory_mib(100)
-
-    def memory_mib(self, used: int) -> None:
-        """Of 800 MiB."""
-        self.tree.write(f"{SERVICE}/memory.current", f"{used * MIB}\n")
-        self.clock.advance(0.25)
 
 
 # Every stage
@@ -109,7 +92,7 @@ def test_each_stage_sees_what_the_one_before_left(tmp_path: Path) -> None:
         )
         house = House(FakeProvider(answer_of(126, speed=1)), config, machine.host)
         await house.answer({**LONG, "cache": False})
-        machine.memory_mib(760)
+        machine.memory(760)
         result = await house.answer({**LONG, "cache": False})
         learned, tuned = result.diagnostics.learned_output_cap, result.diagnostics.adaptive_tuning
         assert learned is not None
@@ -135,7 +118,7 @@ def test_each_stage_sees_what_the_one_before_left(tmp_path: Path) -> None:
 def test_under_memory_pressure_an_answer_is_shortened_says_so_and_is_not_stored(tmp_path: Path) -> None:
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.memory_mib(760)
+        machine.memory(760)
         house = House(host=machine.host)
         for _ in range(2):
             result = await house.answer(LONG)
@@ -147,7 +130,7 @@ def test_under_memory_pressure_an_answer_is_shortened_says_so_and_is_not_stored(
         assert isinstance(recent, dict)
         assert recent["lastDegradedAt"] == result.created_at
 
-        machine.memory_mib(100)
+        machine.memory(100)
         relieved = [await house.answer(LONG), await house.answer(LONG)]
         assert [(result.degraded, result.cached) for result in relieved] == [(False, False), (False, True)]
         assert [request.max_tokens for request in house.provider.streamed] == [96, 96, 192]
@@ -158,7 +141,7 @@ def test_under_memory_pressure_an_answer_is_shortened_says_so_and_is_not_stored(
 def test_a_request_that_asks_for_little_is_not_degraded_and_still_tells_the_sources(tmp_path: Path) -> None:
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.memory_mib(760)
+        machine.memory(760)
         house = House(host=machine.host)
         result = await house.answer({"maxTokens": 50})
         assert result.degraded is False
@@ -221,7 +204,7 @@ def test_a_followers_blocks_are_its_own(tmp_path: Path) -> None:
 
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.memory_mib(760)
+        machine.memory(760)
         gate = asyncio.Event()
         house = House(FakeProvider([gate, STOP]), host=machine.host)
         leader = await house.ask(LONG)
@@ -281,7 +264,7 @@ def test_a_family_that_answers_shortly_is_capped_from_enough_answers_on() -> Non
 def test_an_answer_that_pressure_broke_off_teaches_no_length(tmp_path: Path, finish: str, samples: int) -> None:
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.memory_mib(760)
+        machine.memory(760)
         house = House(FakeProvider(answer_of(96, finish=finish)), LEARNING, machine.host)
         assert (await house.answer(LONG)).degraded
         assert samples_of(await house.answer(LONG)) == samples
@@ -316,7 +299,7 @@ def test_an_empty_answer_counts_as_one_token() -> None:
 def test_given_degradation_off_when_the_machine_presses_then_nothing_is_cut_or_called_degraded(tmp_path: Path) -> None:
     async def main() -> None:
         machine = Machine(tmp_path)
-        machine.memory_mib(799)
+        machine.memory(799)
         house = House(config=tiny_config(degradation={"enabled": False}), host=machine.host)
         result = await house.answer({**LONG, "input": "x" * 5000})
         assert (result.degraded, degradation_of(result)["reasons"]) == (False, [])

@@ -6,6 +6,8 @@ backend's KV cache, and in the prefix store, is what real requests of their fami
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ray.config import Config, MockAdapter, WarmupRequest
 from ray.prompts import CompiledPrompt, catalog_of, compile_prompt, filled, template_values
 from ray.types import InferenceRequest, Message
@@ -28,9 +30,10 @@ def warmup_prompts(config: Config) -> list[CompiledPrompt]:
 
 
 def _compiled(entry: WarmupRequest, config: Config) -> CompiledPrompt:
-    messages = [Message("user", entry.input or "")]
+    # Trimmed as a client's texts are: one blank more, and the backend would remember another beginning.
+    messages = [Message("user", (entry.input or "").strip())]
     if entry.system:
-        messages.insert(0, Message("system", entry.system))
+        messages.insert(0, Message("system", entry.system.strip()))
     request = InferenceRequest(
         messages=tuple(messages),
         max_tokens=entry.max_tokens or DEFAULT_MAX_TOKENS,
@@ -44,4 +47,5 @@ def _compiled(entry: WarmupRequest, config: Config) -> CompiledPrompt:
     template = catalog_of(config).get(entry.template_id) if entry.template_id is not None else None
     if template is not None:
         request = filled(request, template, template_values(template, entry.template_variables))
+        request = replace(request, response_format=entry.response_format or template.response_format)
     return compile_prompt(request, config, template)

@@ -65,6 +65,15 @@ def test_a_warm_up_has_the_family_and_the_text_of_real_requests_of_its_template(
     assert prompt.family == compile_prompt(real, config).family
 
 
+def test_a_warm_up_is_trimmed_and_shaped_as_a_clients_request_is() -> None:
+    values: dict[str, object] = {"templateId": "email.reply_classification.v1", "templateVariables": {"replyText": "x"}}
+    config = backend_config({"input": " one ", "system": "\ts "}, values)
+    plain, filled_in = (prompt.request for prompt in warmup_prompts(config))
+    assert plain.messages == (Message("system", "s"), Message("user", "one"))
+    assert filled_in.wants_json
+    assert filled_in.messages == normalise_request(values, config).messages
+
+
 # -- how it is sent
 
 

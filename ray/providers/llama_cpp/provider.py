@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ray.config import Config, LlamaCppAdapter
 from ray.errors import RayError
+from ray.prompts import catalog_of
 from ray.providers.base import CallContext, PrefixObserver, Preparation, PromptPrefix
 from ray.providers.llama_cpp.capabilities import CapabilityReader
 from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
@@ -60,7 +61,12 @@ class LlamaCppProvider:
         self._store = self._prefix_store(config, observer)
         self._beginnings = SharedBeginnings(config.prefix_store.min_tokens)
         self._renderer = PromptRenderer(
-            self._upstream, self._preference, self._doubt_backend, with_heads=self._store is not None
+            self._upstream,
+            catalog_of(config),
+            self._preference,
+            self._doubt_backend,
+            max_scaffolds=adapter.prompt_scaffold_cache_entries,
+            with_heads=self._store is not None,
         )
         self._probe = HealthProbe(
             self._upstream,
@@ -91,14 +97,18 @@ class LlamaCppProvider:
 
     async def health(self) -> Health:
         """The truth from `/health` and `/props`, and from `/slots` where that is offered."""
-        return await self._probe.run()
+        restarts = self._slots.restarts
+        health = await self._probe.run()
+        if self._store is not None and self._slots.restarts != restarts:
+            self._store.lost()
+        return health
 
     async def prepare(self, request: InferenceRequest, context: CallContext) -> Preparation:
         """Render the prompt and count its tokens. An unavailable template means role-labelled text, not a failure."""
         capabilities = await self._capabilities.get()
         if self._store is not None:
             await self._store.meet(capabilities)
-        rendered = await self._renderer.render(request.messages, capabilities, context.deadline)
+        rendered = await self._renderer.render(request, capabilities, context.deadline)
         tokens = await self._tokens.count(rendered.prompt, context.deadline)
         window = capabilities.context_window or self._window
         profile = self._adapter.launch_profile

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ray.providers import create_provider
 from ray.types import Availability
 from tests.fakes.llama_server import (
     Answer,
+    FakeLlamaServer,
     body_answer,
     cut_answer,
     error_answer,
@@ -18,7 +22,7 @@ from tests.fakes.llama_server import (
     redirect_answer,
 )
 from tests.providers.llama_cpp.test_provider import OPERATIONAL
-from tests.providers.setting import ask, backend, run
+from tests.providers.setting import LLAMA, ask, backend, config_for, run
 
 
 def test_given_a_healthy_server_when_asked_then_it_is_ready_and_described() -> None:
@@ -189,6 +193,25 @@ def test_given_an_idle_server_that_was_replaced_between_two_looks_when_asked_the
                 await provider.health()  # trouble: the slots are looked at again at once
                 seen.append((await provider.health()).restarts)
             assert seen == [0, 0, 1, 1]
+
+    run(main())
+
+
+def test_given_a_prefix_store_when_a_restart_is_seen_then_nothing_counts_as_hot_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeLlamaServer() as fake:
+            config = config_for(LLAMA, fake.base_url)
+            store = replace(config.prefix_store, enabled=True, storage_dir=str(tmp_path))
+            provider = create_provider(replace(config, prefix_store=store), {})
+            epochs = []
+            for answer in (slots_with(7), slots_with(8), slots_with(0)):
+                fake.always("/slots", answer)
+                fake.script("/health", error_answer(500))
+                await provider.health()
+                await provider.health()
+                epochs.append(provider.slots_epoch)
+            assert epochs[0] == epochs[1] < epochs[2]
+            await provider.close()
 
     run(main())
 

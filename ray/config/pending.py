@@ -9,23 +9,7 @@ from __future__ import annotations
 
 MARK = "no effect yet"
 
-PENDING = frozenset(
-    {
-        "asyncQueue",
-        "prefixStore",
-        "adaptiveTuning",
-        "gracefulDegradation.maxPromptChars",
-        "gracefulDegradation.degradeToMaxTokens",
-        "gracefulDegradation.memoryCgroupPressureRatioThreshold",
-        "gracefulDegradation.cpuThrottledRatioThreshold",
-        "gracefulDegradation.memoryPsiSomeAvg10Threshold",
-        "gracefulDegradation.memoryPsiFullAvg10Threshold",
-        "gracefulDegradation.cpuPsiSomeAvg10Threshold",
-        "gracefulDegradation.cpuPsiFullAvg10Threshold",
-        "model.adapter.slotStateTtlMs",
-        "model.adapter.promptScaffoldCacheEntries",
-    }
-)
+PENDING = frozenset({"asyncQueue", "model.adapter.slotStateTtlMs", "model.adapter.promptScaffoldCacheEntries"})
 
 
 def is_pending(path: tuple[str, ...]) -> bool:

@@ -90,7 +90,7 @@ def test_given_the_list_when_compared_with_the_settings_then_it_names_only_known
 def test_given_a_pending_key_when_documents_are_written_then_page_and_schema_say_so_and_others_do_not() -> None:
     page = configuration_markdown()
 
-    assert "| `maxPromptChars` *(no effect yet)* |" in page
+    assert "| `slotStateTtlMs` *(no effect yet)* |" in page
     assert "### `asyncQueue` *(no effect yet)*" in page
     assert "| `queueDepthThreshold` |" in page
     assert "No effect yet" in str(lookup(json_schema(), "asyncQueue.enabled")["description"])

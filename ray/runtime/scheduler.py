@@ -298,6 +298,8 @@ class Scheduler:
         if not self._waiting:
             return
         self._table.follow(self._slots(), self._epoch())
+        if not self._may_start():
+            return
         self._drop_expired()
         now = self._clock()
         while self._waiting and self._may_start():

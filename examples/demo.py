@@ -126,7 +126,6 @@ def config_document(binary: Path, model: Path, gateway_port: int, backend_port: 
         "ctxSize": POOL_TOKENS,
         "parallel": SLOTS,
         "threads": threads,
-        "cacheRamMiB": 256,
         "contextShift": False,
         "extraArgs": ["--offline"],
     }
@@ -147,16 +146,19 @@ def config_document(binary: Path, model: Path, gateway_port: int, backend_port: 
             },
         },
         "scheduler": {"concurrency": SLOTS, "maxInflightTokens": POOL_TOKENS},
+        # Relative to the config's own directory, .cache/demo.
+        "prefixStore": {"enabled": True, "storageDir": "prefixes"},
         "tags": {"exposure": "private-local"},
     }
 
 
 def launch_words(config_path: Path) -> list[str]:
     """The command that starts the backend, from the same config that the gateway reads."""
-    adapter = load_config(str(config_path), {}, str(ROOT)).config.model.adapter
+    config = load_config(str(config_path), {}, str(ROOT)).config
+    adapter = config.model.adapter
     assert isinstance(adapter, LlamaCppAdapter)
     assert adapter.launch_profile is not None
-    return launch_command(adapter.launch_profile)
+    return launch_command(adapter.launch_profile, config.prefix_store)
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def what_would_run(loaded: LoadedConfig, environ: Mapping[str, str]) -> dict[str
     }
     adapter = config.model.adapter
     if adapter.kind == "llama.cpp" and adapter.launch_profile is not None:
-        plan["backendCommand"] = launch_command(adapter.launch_profile)
+        plan["backendCommand"] = launch_command(adapter.launch_profile, config.prefix_store)
     return plan
 
 

@@ -14,6 +14,7 @@ from ray.providers.upstream import upstream_status
 from ray.types import Message
 
 NATIVE_TEMPLATE = "llama.cpp-template"
+PROMPT_SCAFFOLD = "prompt-scaffold"
 FALLBACK = "ray-chat-fallback"
 PLAIN_COMPLETION = "plain-completion"
 # What a backend answers when it cannot render: no such route, no template, or a template that refuses the roles.
@@ -23,7 +24,7 @@ _ROLE_LABELS = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
-    """The decision and why. `name` is `NATIVE_TEMPLATE` or `FALLBACK`."""
+    """The decision and why. `name` is `NATIVE_TEMPLATE`, `PROMPT_SCAFFOLD` or `FALLBACK`."""
 
     name: str
     reason: str

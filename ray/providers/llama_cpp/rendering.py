@@ -1,9 +1,9 @@
-"""The prompt text of a conversation, and where in it the first value begins that changes per request.
+"""The prompt text of a request, and where in it the first value begins that changes per request.
 
-The server's own template is asked through `/apply-template`. For the usual conversation, one user message with or
-without a system text, the template is asked once per system text with a marker in the message's place: what stands
-before and after the marker is the frame of every further request, which then needs no round trip. A frame is used only
-after it has been compared once with what the server makes of a real message.
+The server's own template is asked through `/apply-template`. A request from a prompt template, and the usual
+conversation of one user message with or without a system text, are rendered once with markers in place of their values.
+What the server puts around the markers, a scaffold, then makes every further prompt of that kind without a round trip.
+A scaffold is used only after its text for one real request has been compared with the server's own.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
 from ray.clock import Deadline
 from ray.errors import RayError
+from ray.prompts import Scaffold, TemplateCatalog, build_scaffold, marked_values, messages_of
 from ray.providers.chat import chat_messages
 from ray.providers.llama_cpp.capabilities import Capabilities
 from ray.providers.llama_cpp.prompt_format import (
     NATIVE_TEMPLATE,
+    PROMPT_SCAFFOLD,
     PromptFormat,
     after_failure,
     choose_format,
@@ -28,137 +30,204 @@ from ray.providers.llama_cpp.prompt_format import (
 )
 from ray.providers.reading import mapping
 from ray.providers.upstream import Upstream
-from ray.types import Message
+from ray.types import InferenceRequest, Message
 
 MAX_REMEMBERED_PROMPTS = 64
-MAX_REMEMBERED_FRAMES = 256
 MAX_REMEMBERED_CHARS = 262_144
-# Templates trim messages and look for tags in them; such a message is rendered by the server itself.
+INPUT = "input"
+# Chat templates trim messages and look for tags in them; such a message is rendered by the server itself.
 _TAG = re.compile(r"</?[A-Za-z|_]")
+
+TextOf = Callable[[tuple[Message, ...]], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """What the backend reads for a conversation. `head`: its beginning up to the first value that changes per request,
-    "" when that place is not known."""
+    """What the backend reads for a request. `head`: its beginning up to the first value that changes per request, ""
+    when that place is not known."""
 
     prompt: str
     format: PromptFormat
     head: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Where a request's values are: its messages with a marker in place of each, how to cut at the markers, and the
+    values themselves. `key`: the same for requests that differ in their values only."""
+
+    key: bytes
+    marked: tuple[Message, ...]
+    cut: Callable[[str], Scaffold | None]
+    values: Mapping[str, str]
+    format: PromptFormat
+
+
 @dataclass(slots=True)
 class Frame:
-    """What the template puts around a message. `fits`: whether a real message has been found between them; None before
-    the first comparison."""
+    """`scaffold`: None when the server's text has no such gaps. `fits`: whether it makes what the server makes of a
+    real request; None before the first comparison."""
 
-    head: str
-    tail: str
+    scaffold: Scaffold | None
     fits: bool | None = None
+
+    @property
+    def chars(self) -> int:
+        return 0 if self.scaffold is None else sum(map(len, self.scaffold.segments))
 
 
 class PromptRenderer:
-    """Renders for one server. `doubt` is told what failed, `with_heads` asks for the heads."""
+    """Renders for one server."""
 
     def __init__(
-        self, upstream: Upstream, preference: str | None, doubt: Callable[[RayError], None], *, with_heads: bool
+        self,
+        upstream: Upstream,
+        templates: TemplateCatalog,
+        preference: str | None,
+        doubt: Callable[[RayError], None],
+        *,
+        max_scaffolds: int,
+        with_heads: bool,
     ) -> None:
+        """`doubt` is told what failed. `with_heads`: conversations without a prompt template get scaffolds, too."""
         self._upstream = upstream
+        self._templates = templates
         self._preference = preference
         self._doubt = doubt
         self._with_heads = with_heads
         self._prompts = PromptMemory()
-        self._frames: OrderedDict[bytes, Frame] = OrderedDict()
-        self._frame_chars = 0
+        self._frames = FrameMemory(max_scaffolds)
         # Nobody can guess it, so no message holds it.
         self._marker = f"RAY{secrets.token_hex(12)}"
 
-    async def render(
-        self, messages: tuple[Message, ...], capabilities: Capabilities, deadline: Deadline
-    ) -> RenderedPrompt:
+    async def render(self, request: InferenceRequest, capabilities: Capabilities, deadline: Deadline) -> RenderedPrompt:
         """Raises `RayError` when the backend cannot be asked at all; one that only cannot render gets labelled text."""
         choice = choose_format(capabilities, self._preference)
         if choice.name != NATIVE_TEMPLATE:
-            return await self._framed(messages, choice, self._labelled)
+            return await self._framed(request, choice, self._labelled)
 
         async def native(conversation: tuple[Message, ...]) -> str:
             return await self._native(conversation, deadline)
 
         try:
-            return await self._framed(messages, choice, native)
+            return await self._framed(request, choice, native)
         except RayError as error:
             self._doubt(error)
             other = after_failure(error)
             if other is None:
                 raise
-            return await self._framed(messages, other, self._labelled)
+            return await self._framed(request, other, self._labelled)
 
     def forget(self) -> None:
         """The server is another one."""
         self._prompts.forget()
-        self._frames.clear()
-        self._frame_chars = 0
+        self._frames.forget()
 
-    async def _framed(
-        self,
-        messages: tuple[Message, ...],
-        choice: PromptFormat,
-        text_of: Callable[[tuple[Message, ...]], Awaitable[str]],
-    ) -> RenderedPrompt:
-        if not self._with_heads:
-            return RenderedPrompt(await text_of(messages), choice)
-        # Everything after the system text may be a customer's words, earlier turns included.
-        opening = tuple(message for message in messages[:1] if message.role == "system")
-        is_usual = len(messages) == len(opening) + 1 and messages[-1].role == "user"
-        frame = await self._frame(opening, choice, text_of)
-        given = messages[-1].content
-        is_plain = is_usual and given == given.strip() and given != "" and not _TAG.search(given)
+    async def _framed(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> RenderedPrompt:
+        gaps = self._template_gaps(request, choice) or self._conversation_gaps(request, choice)
+        if gaps is None:
+            return RenderedPrompt(await self._remembered(request.messages, choice, text_of), choice)
+        frame = self._frames.get(gaps.key)
+        if frame is None:
+            frame = Frame(gaps.cut(await text_of(gaps.marked)))
+            self._frames.put(gaps.key, frame)
+        if frame.scaffold is None:
+            return RenderedPrompt(await self._remembered(request.messages, choice, text_of), choice)
+        head = frame.scaffold.fixed_head
+        is_whole = len(gaps.marked) == len(request.messages)
+        is_plain = is_whole and all(map(_is_plain, gaps.values.values()))
         if frame.fits and is_plain:
-            return RenderedPrompt(frame.head + given + frame.tail, choice, frame.head)
-        prompt = await text_of(messages)
+            return RenderedPrompt(frame.scaffold.render(gaps.values), gaps.format, head)
+        prompt = await self._remembered(request.messages, choice, text_of)
         if frame.fits is None and is_plain:
-            frame.fits = prompt == frame.head + given + frame.tail
-        return RenderedPrompt(prompt, choice, frame.head if prompt.startswith(frame.head) else "")
+            frame.fits = prompt == frame.scaffold.render(gaps.values)
+        return RenderedPrompt(prompt, choice, head if prompt.startswith(head) else "")
 
-    async def _frame(
-        self,
-        opening: tuple[Message, ...],
-        choice: PromptFormat,
-        text_of: Callable[[tuple[Message, ...]], Awaitable[str]],
-    ) -> Frame:
-        key = _digest((Message("user", choice.name), *opening))
-        known = self._frames.get(key)
-        if known is not None:
-            self._frames.move_to_end(key)
-            return known
-        head, found, tail = (await text_of((*opening, Message("user", self._marker)))).partition(self._marker)
-        # A template that repeats the message, or drops it, has no such place.
-        frame = Frame(head, tail) if found and self._marker not in tail else Frame("", "", fits=False)
-        if key not in self._frames:
-            self._frames[key] = frame
-            self._frame_chars += len(frame.head) + len(frame.tail)
-            while len(self._frames) > MAX_REMEMBERED_FRAMES or (
-                self._frame_chars > MAX_REMEMBERED_CHARS and len(self._frames) > 1
-            ):
-                _, dropped = self._frames.popitem(last=False)
-                self._frame_chars -= len(dropped.head) + len(dropped.tail)
-        return self._frames[key]
+    def _template_gaps(self, request: InferenceRequest, choice: PromptFormat) -> Gaps | None:
+        """The gaps of a request's prompt template; None without one, or when its messages are no longer just that."""
+        template = self._templates.get(request.template_id) if request.template_id is not None else None
+        if template is None or any(name not in request.template_values for name in template.variables):
+            return None
+        if messages_of(template, request.template_values) != request.messages:
+            return None
+        marked = messages_of(template, marked_values(template.variables))
+
+        def cut(rendered: str) -> Scaffold | None:
+            try:
+                return build_scaffold(rendered, template.variables)
+            except RayError:
+                return None
+
+        is_native = choice.name == NATIVE_TEMPLATE
+        shown = PromptFormat(PROMPT_SCAFFOLD, "the prompt template's scaffold") if is_native else choice
+        return Gaps(_digest((Message("user", choice.name), *marked)), marked, cut, request.template_values, shown)
+
+    def _conversation_gaps(self, request: InferenceRequest, choice: PromptFormat) -> Gaps | None:
+        """The gap of a conversation: all that follows the system text. Earlier turns are a customer's words as well."""
+        if not self._with_heads:
+            return None
+        opening = tuple(message for message in request.messages[:1] if message.role == "system")
+        marked = (*opening, Message("user", self._marker))
+
+        def cut(rendered: str) -> Scaffold | None:
+            head, found, tail = rendered.partition(self._marker)
+            # A chat template that repeats the message, or drops it, has no such place.
+            return Scaffold((head, tail), (INPUT,)) if found and self._marker not in tail else None
+
+        values = {INPUT: request.messages[-1].content}
+        return Gaps(_digest((Message("user", choice.name), *marked)), marked, cut, values, choice)
+
+    async def _remembered(self, messages: tuple[Message, ...], choice: PromptFormat, text_of: TextOf) -> str:
+        if choice.name != NATIVE_TEMPLATE:
+            return await text_of(messages)
+        known = self._prompts.get(messages)
+        if known is None:
+            known = await text_of(messages)
+            self._prompts.put(messages, known)
+        return known
 
     async def _labelled(self, messages: tuple[Message, ...]) -> str:
         return fallback_prompt(messages, self._preference)
 
     async def _native(self, messages: tuple[Message, ...], deadline: Deadline) -> str:
-        known = self._prompts.get(messages)
-        if known is not None:
-            return known
         # A small model on a small box has no tokens to spend on thinking; templates without the switch ignore it.
         body = {"messages": chat_messages(messages), "chat_template_kwargs": {"enable_thinking": False}}
         answer = await self._upstream.call("POST", "/apply-template", body, deadline=deadline)
         prompt = mapping(answer).get("prompt")
         if not isinstance(prompt, str) or not prompt:
             raise self._upstream.invalid("/apply-template", "has no prompt")
-        self._prompts.put(messages, prompt)
         return prompt
+
+
+def _is_plain(text: str) -> bool:
+    return text != "" and text == text.strip() and not _TAG.search(text)
+
+
+class FrameMemory:
+    """Frames by key: least recently used out, bounded in number and characters."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._frames: OrderedDict[bytes, Frame] = OrderedDict()
+        self._chars = 0
+
+    def get(self, key: bytes) -> Frame | None:
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+        return frame
+
+    def put(self, key: bytes, frame: Frame) -> None:
+        replaced = self._frames.pop(key, None)
+        self._chars += frame.chars - (0 if replaced is None else replaced.chars)
+        self._frames[key] = frame
+        while len(self._frames) > self._max_entries or self._chars > MAX_REMEMBERED_CHARS:
+            _, dropped = self._frames.popitem(last=False)
+            self._chars -= dropped.chars
+
+    def forget(self) -> None:
+        self._frames.clear()
+        self._chars = 0
 
 
 class PromptMemory:

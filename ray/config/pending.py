@@ -9,7 +9,7 @@ from __future__ import annotations
 
 MARK = "no effect yet"
 
-PENDING = frozenset({"asyncQueue", "model.adapter.slotStateTtlMs", "model.adapter.promptScaffoldCacheEntries"})
+PENDING = frozenset({"asyncQueue", "model.adapter.slotStateTtlMs"})
 
 
 def is_pending(path: tuple[str, ...]) -> bool:

@@ -13,14 +13,17 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from urllib.parse import urlsplit
 
-from ray.bench import backend_bench, gateway_bench
+from ray.bench import backend_bench, gateway_bench, prefix_bench
 from ray.bench.backend_bench import Backend
-from ray.bench.gateway_process import MAX_CONNECTIONS
-from ray.bench.load import Address
+from ray.bench.command_line import parse_options, prefix_plan
+from ray.bench.plot import scatter_svg
+from ray.bench.prefix_report import panels, prefix_document, prefix_facts, prefix_text, rows_of
+from ray.bench.prefix_sides import Model
 from ray.bench.process import MeasurementError, parse_machine_ticks
 from ray.bench.report import Report, json_document, machine_facts, text_table
 
@@ -29,15 +32,23 @@ EXIT_FAILED = 1
 EXIT_STOPPED = 130
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A report in both forms. `missed`: a budget or target that was measured was not kept."""
+
+    text: str
+    document: dict[str, object]
+    missed: bool
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one bench command. `argv` without the program's name; the process's own when None."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    _check_usage(parser, options)
+    options = parse_options(argv)
+    measure = _prefix if options.command == "prefix" else _gateway
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        report = _gateway_report(options)
+        shown = measure(options)
     except (MeasurementError, OSError) as error:
         print(f"ray.bench: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -46,69 +57,17 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_STOPPED
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(json.dumps(json_document(report), indent=2) if options.json else text_table(report), end="")
-    if options.json:
-        print()
-    return EXIT_FAILED if options.check and report.exceeded else EXIT_OK
+    print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="")
+    return EXIT_FAILED if options.check and shown.missed else EXIT_OK
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ray.bench", description="Measure Ray against its budgets.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    gateway = commands.add_parser(
-        "gateway",
-        help="what the gateway costs: start, memory, CPU per request, throughput, freed slots",
-        description="Start the gateway as a real process and measure it. Takes about half a minute on two cores.",
-    )
-    gateway.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that runs the gateway")
-    gateway.add_argument("--connections", type=_connections, default=8, metavar="N", help="for throughput (default 8)")
-    gateway.add_argument("--quick", action="store_true", help="some hundred requests: shows that it works, no more")
-    gateway.add_argument("--json", action="store_true", help="the report as JSON")
-    gateway.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
-    model = gateway.add_argument_group("with a real model")
-    model.add_argument("--backend", type=_address, metavar="URL", help="a running llama-server, http://HOST:PORT")
-    model.add_argument("--llama-server", metavar="PATH", help="start this llama-server; needs --model")
-    model.add_argument("--model", metavar="GGUF", help="the model file for --llama-server")
-    return parser
-
-
-def _connections(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= MAX_CONNECTIONS:
-        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_CONNECTIONS}")
-    return value
-
-
-def _address(text: str) -> Address:
-    """`http://HOST[:PORT]`, nothing behind it, as a socket address."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port or 80
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not a URL: {error}") from error
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username:
-        raise argparse.ArgumentTypeError("must be http://HOST:PORT without a path")
-    return parts.hostname, port
-
-
-def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Rules between options; ends the process with usage and exit 2 when one is broken."""
-    if (options.llama_server is None) != (options.model is None):
-        parser.error("--llama-server and --model belong together")
-    if options.backend and options.llama_server:
-        parser.error("give either --backend or --llama-server, not both")
-    for name, path in (("--llama-server", options.llama_server), ("--model", options.model)):
-        if path is not None and not Path(path).is_file():
-            parser.error(f"{name}: there is no file {path}")
-
-
-def _gateway_report(options: argparse.Namespace) -> Report:
-    started, machine_before, own_before = time.monotonic(), _machine_ticks(), _own_cpu_seconds()
-    facts = {**machine_facts(), "gateway runs on": gateway_bench.interpreter_name(options.python)}
+def _gateway(options: argparse.Namespace) -> Shown:
+    facts = _facts(options)
+    finish = _watch()
     plan = gateway_bench.QUICK if options.quick else gateway_bench.FULL
     rows = gateway_bench.measure_gateway(plan, options.python, options.connections, _progress)
     if options.backend or options.llama_server:
@@ -117,10 +76,38 @@ def _gateway_report(options: argparse.Namespace) -> Report:
         rows += backend_bench.measure_backend(backend, backend_plan, options.python, _progress)
     else:
         rows += backend_bench.rows_without_backend()
-    facts["took"] = f"{time.monotonic() - started:.0f} s"
-    share = _foreign_share(machine_before, own_before)
-    facts["used by other processes meanwhile"] = f"{share:.0%} of the machine"
-    return Report("gateway-bench", rows, facts)
+    report = Report("gateway-bench", rows, {**facts, **finish()})
+    return Shown(text_table(report), json_document(report), bool(report.exceeded))
+
+
+def _prefix(options: argparse.Namespace) -> Shown:
+    plan = prefix_plan(options)
+    model = Model(options.llama_server, options.model, dict(options.backend_env))
+    facts = {**_facts(options), **prefix_facts(plan, model)}
+    finish = _watch()
+    measured = prefix_bench.measure_prefix(plan, model, options.python, _progress)
+    report = Report("prefix-bench", rows_of(plan, measured), {**facts, **finish()})
+    if options.plot is not None:
+        title = "Latency of each request, directly and through Ray"
+        plot = scatter_svg(title, panels(measured), x_label="request, in order of asking", y_label="seconds")
+        Path(options.plot).write_text(plot, encoding="utf-8")
+    return Shown(prefix_text(report, measured), prefix_document(report, plan, measured), bool(report.exceeded))
+
+
+def _facts(options: argparse.Namespace) -> dict[str, str]:
+    return {**machine_facts(), "gateway runs on": gateway_bench.interpreter_name(options.python)}
+
+
+def _watch() -> Callable[[], dict[str, str]]:
+    """Look at clock and machine now; the returned function says what has happened since."""
+    started, machine_before, own_before = time.monotonic(), _machine_ticks(), _own_cpu_seconds()
+
+    def finish() -> dict[str, str]:
+        took = f"{time.monotonic() - started:.0f} s"
+        share = _foreign_share(machine_before, own_before)
+        return {"took": took, "used by other processes meanwhile": f"{share:.0%} of the machine"}
+
+    return finish
 
 
 def _machine_ticks() -> tuple[int, int]:

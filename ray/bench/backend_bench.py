@@ -24,26 +24,21 @@ from ray.bench.gateway_process import (
     Workplace,
     answers,
     infer_request,
-    wait_for,
     wait_for_livez,
 )
+from ray.bench.llama_process import HEALTH, SLOTS, running_server
 from ray.bench.load import Address, Connection, Reply, ask, request_bytes
-from ray.bench.process import MeasurementError, ServerProcess, cpu_seconds, free_port, resident_mb
+from ray.bench.process import MeasurementError, cpu_seconds, free_port, resident_mb
 from ray.bench.report import Budget, Row
-from ray.config import LlamaCppAdapter, config_from_mapping
-from ray.providers import launch_command
 
 RATIO = Budget(0.97, at_least=True)
 FREED_MS = Budget(100)
 LOADED_MB = Budget(40)
-LOAD_SECONDS = 300.0
 ANSWER_SECONDS = 120.0
 
 SYSTEM_TEXT = "You are a patient storyteller."
 RATIO_LABEL = "tokens per second, through the gateway to directly"
 FREED_LABEL = "client gone to llama-server slot free, streamed"
-_HEALTH = request_bytes("GET", "/health")
-_SLOTS = request_bytes("GET", "/slots")
 
 Progress = Callable[[str], None]
 
@@ -103,17 +98,14 @@ def _running(
     """
     if backend.address is not None:
         host, port = backend.address
-        if not answers(backend.address, _HEALTH):
+        if not answers(backend.address, HEALTH):
             raise MeasurementError(f"--backend: /health on {host}:{port} does not answer 200")
         yield backend.address, running_config(backend.address)
         return
     address = (HOST, free_port())
     progress("starting llama-server")
     config = launched_config(str(backend.binary), str(backend.model), address[1])
-    environ = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    log = workplace.directory / "llama-server.log"
-    with ServerProcess(launch_words(config), cwd=workplace.directory, environ=environ, log=log) as server:
-        wait_for(server, "llama-server's /health", lambda: answers(address, _HEALTH), LOAD_SECONDS)
+    with running_server(config, address[1], workplace.directory / "llama-server.log", {}):
         yield address, config
 
 
@@ -158,14 +150,6 @@ def _one_at_a_time(profile: str, adapter: Mapping[str, object]) -> dict[str, obj
         "auth": {"enabled": False},
         "gracefulDegradation": {"enabled": False},
     }
-
-
-def launch_words(document: Mapping[str, object]) -> list[str]:
-    """The command that the launch profile of a configuration stands for."""
-    adapter = config_from_mapping(document).model.adapter
-    if not isinstance(adapter, LlamaCppAdapter) or adapter.launch_profile is None:
-        raise MeasurementError("this configuration has no launchProfile")
-    return launch_command(adapter.launch_profile)
 
 
 def question(number: int) -> str:
@@ -243,7 +227,7 @@ def _rate_rows(direct: Address, through: Address, pid: int, plan: BackendPlan) -
 
 
 def _freed_row(direct: Address, through: Address, plan: BackendPlan) -> Row:
-    if not answers(direct, _SLOTS):
+    if not answers(direct, SLOTS):
         return Row("backend_freed_ms", FREED_LABEL, "ms", None, FREED_MS, "this llama-server does not show its /slots")
     samples = [_freed_after_ms(direct, through, 20_000 + turn) for turn in range(plan.disconnects)]
     return Row("backend_freed_ms", FREED_LABEL, "ms", repeated(samples), FREED_MS)
@@ -278,7 +262,7 @@ def _poll_until_free(direct: Address) -> None:
     """Wait until `llama-server` itself says that no slot is busy. Each poll is a connection of its own, because the
     server closes a kept one after 100 requests."""
     give_up = time.perf_counter() + ANSWER_SECONDS
-    while slots_busy(ask(direct, _SLOTS)):
+    while slots_busy(ask(direct, SLOTS)):
         if time.perf_counter() > give_up:
             raise MeasurementError("llama-server's slot stayed busy after its client had left")
         time.sleep(CONNECT_PAUSE_SECONDS)

@@ -15,7 +15,6 @@ from ray.bench.backend_bench import (
     completion_tokens,
     direct_request,
     gateway_request,
-    launch_words,
     launched_config,
     measure_backend,
     question,
@@ -23,6 +22,7 @@ from ray.bench.backend_bench import (
     running_config,
     slots_busy,
 )
+from ray.bench.llama_process import launch_words
 from ray.bench.load import Reply
 from ray.bench.process import MeasurementError, free_port
 from ray.config import LlamaCppAdapter, config_from_mapping

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from ray.bench import __main__ as command
-from ray.bench import gateway_bench
+from ray.bench import gateway_bench, prefix_bench
+from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.figures import single
+from ray.bench.prefix_bench import COLD, FULL, QUICK, RESTARTED, STEADY, Measured, Pair, PrefixPlan
+from ray.bench.prefix_sides import direct_side, ray_side
 from ray.bench.process import MeasurementError
 from ray.bench.report import Budget, Row
+from tests.bench.passes import some_asked, some_pass
+
+PASSES = (COLD, STEADY, RESTARTED)
+PREFIX = ["prefix", "--llama-server", __file__, "--model", __file__]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,18 @@ from ray.bench.report import Budget, Row
         ["gateway", "--backend", "http://127.0.0.1:99999"],
         ["gateway", "--backend", "http://127.0.0.1:1/v1"],
         ["gateway", "--backend", "http://user@127.0.0.1:1"],
+        ["prefix"],
+        ["prefix", "--model", __file__],
+        [*PREFIX[:-1], "/no/such/file"],
+        [*PREFIX, "--families", "0"],
+        [*PREFIX, "--clients", "65"],
+        [*PREFIX, "--slots", "9"],
+        [*PREFIX, "--answer-tokens", "-3"],
+        [*PREFIX, "--seed", "seven"],
+        [*PREFIX, "--backend-env", "OMP_WAIT_POLICY"],
+        [*PREFIX, "--backend-env", "=passive"],
+        [*PREFIX, "--plot", "/no/such/directory/plot.svg"],
+        [*PREFIX, "--slots", "8", "--prefix-tokens", "8000"],
     ],
 )
 def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +120,41 @@ def test_the_table_is_the_default(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     shown = capsys.readouterr().out
     assert "resident memory" in shown
     assert "not measured" in shown
+
+
+def test_the_workload_is_the_full_one_unless_sizes_are_given() -> None:
+    assert prefix_plan(parse_options(PREFIX)) == FULL == PrefixPlan()
+    given = prefix_plan(
+        parse_options([*PREFIX, "--families", "3", "--answer-tokens", "64", "--seed", "9", "--no-store"])
+    )
+    assert given == PrefixPlan(families=3, answer_tokens=64, seed=9, store=False)
+
+
+def test_a_quick_workload_can_be_resized_too() -> None:
+    plan = prefix_plan(parse_options([*PREFIX, "--quick", "--clients", "2"]))
+    assert (plan.clients, plan.requests) == (2, QUICK.requests)
+    assert plan.requests < FULL.requests
+
+
+def _slow_ray(*_: object) -> Measured:
+    """A measurement in which Ray is as fast as the server alone, so that targets are missed."""
+    passes = [
+        some_pass(side, name, 10.0)
+        for side, names in ((direct_side(0), PASSES[:2]), (direct_side(512), PASSES), (ray_side(True), PASSES))
+        for name in names
+    ]
+    return Measured(passes, [Pair(some_asked(1.0), some_asked(1.0))], [], [])
+
+
+def test_a_missed_target_is_only_a_failure_with_check_and_the_plot_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prefix_bench, "measure_prefix", _slow_ray)
+    plot = tmp_path / "plot.svg"
+    assert command.main([*PREFIX, "--plot", str(plot)]) == 0
+    assert "through Ray" in capsys.readouterr().out
+    assert plot.read_text().startswith("<svg")
+    assert command.main([*PREFIX, "--check", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["exceeded"] == ["steady_ratio", "steady_ram_ratio", "cold_ram_ratio", "restart_ratio"]
+    assert document["facts"]["model"] == "test_main.py"

@@ -191,7 +191,7 @@ def token_event(text: str, number: int = 1) -> dict[str, object]:
 class FakeLlamaServer:
     """`async with FakeLlamaServer() as fake:` then `fake.base_url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.requests: list[Received] = []
         self.connections = 0
         self.pieces: list[str] = ["Hello", " from", " the", " fake"]
@@ -221,7 +221,7 @@ class FakeLlamaServer:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
-        self._port = 0
+        self._port = port
         self._defaults: dict[str, Answer] = {
             "/health": json_answer({"status": "ok"}),
             "/props": self._answer_props,

@@ -1,0 +1,254 @@
+"""`python -m ray.bench prefix`: what prefix reuse gains, against the same `llama-server` asked directly.
+
+The story: two direct sides, without and with `llama-server`'s RAM cache, and Ray's side, one after the other, each on a
+fresh server. Every side gets the same questions in the same order from the same number of clients: a first pass with
+nothing warm, a second one with what the first has left behind, and, on the sides that remember something, a third one
+after everything was restarted. Then one client with one family, where there is nothing to gain; then the texts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.bench.clients import Asked, Load, ask_streaming, run_clients
+from ray.bench.gateway_process import Workplace
+from ray.bench.llama_process import Work, work_done
+from ray.bench.prefix_sides import (
+    Model,
+    Running,
+    Shape,
+    Side,
+    count_tokens,
+    direct_side,
+    ray_side,
+    running,
+    store_metrics,
+)
+from ray.bench.process import cpu_seconds
+from ray.bench.workload import Question, Workload
+
+RAM_CACHE_MIB = 512
+COLD, STEADY, RESTARTED = "first", "second", "restarted"
+PASS_TURNS = {COLD: 0, STEADY: 1, RESTARTED: 2}
+_ALONE_TURN = 3
+WARMING_QUESTIONS = 3
+_SAMPLE_TURN = 4
+# A prompt that has nothing in common with the workload: it maps the model, and the gateway asks what the server can do.
+_HELLO = Question(-1, "Be brief.", "Good morning!")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixPlan:
+    """How much is asked. `requests` per pass; `pairs`: of questions with one client; `tokens` at most per answer."""
+
+    families: int = 6
+    clients: int = 8
+    requests: int = 32
+    slots: int = 2
+    prefix_tokens: int = 365
+    answer_tokens: int = 32
+    pairs: int = 12
+    seed: int = 7
+    store: bool = True
+
+
+FULL = PrefixPlan()
+QUICK = PrefixPlan(families=3, clients=3, requests=6, prefix_tokens=96, answer_tokens=8, pairs=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One side's way through one pass. `work`: of the backend; CPU seconds of both processes, 0 without a gateway."""
+
+    side: Side
+    name: str
+    load: Load
+    work: Work
+    backend_cpu: float
+    gateway_cpu: float
+
+    @property
+    def reused_share(self) -> float:
+        """Prompt tokens that the backend did not read, of all prompt tokens it was sent: 0 to 1, by the backend's own
+        counter. A prefix that Ray has read ahead of a request counts as read."""
+        return max(0.0, 1 - self.work.prompt_tokens / max(1, self.load.prompt_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same question of one family, asked by one client at both sides, one after the other."""
+
+    direct: Asked
+    through: Asked
+
+    @property
+    def ratio(self) -> float:
+        """Tokens per second through Ray to directly."""
+        return _rate(self.through) / _rate(self.direct)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question whose prefix was first read, then, after a restart, restored; and its text from `llama-server`
+    without any reuse."""
+
+    read: Asked
+    restored: Asked
+    whole: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Everything that came out. `store`: Ray's own metrics of the prefix store, one mapping for each gateway that
+    was started for the passes."""
+
+    passes: Sequence[Pass]
+    pairs: Sequence[Pair]
+    samples: Sequence[Sample]
+    store: Sequence[Mapping[str, float]]
+
+    def rate(self, side: str, name: str) -> float:
+        """Tokens per second of a pass. Raises `KeyError` when there was none."""
+        for one in self.passes:
+            if (one.side.id, one.name) == (side, name):
+                return one.load.tokens_per_second
+        raise KeyError((side, name))
+
+
+def measure_prefix(plan: PrefixPlan, model: Model, python: str, progress: Progress) -> Measured:
+    """Run everything. Raises `MeasurementError` when something cannot be measured."""
+    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
+        bench = _Bench(plan, model, Workplace.prepare(Path(directory), python), progress)
+        workload = bench.workload()
+        passes: list[Pass] = []
+        passes += bench.passes(direct_side(0), workload, (COLD, STEADY), [])
+        remembering = direct_side(RAM_CACHE_MIB)
+        passes += bench.passes(remembering, workload, (COLD, STEADY), [])
+        passes += bench.passes(remembering, workload, (RESTARTED,), [])
+        store: list[Mapping[str, float]] = []
+        passes += bench.passes(ray_side(plan.store), workload, (COLD, STEADY), store)
+        passes += bench.passes(ray_side(plan.store), workload, (RESTARTED,), store)
+        pairs = bench.pairs(workload)
+        samples = bench.samples(workload) if plan.store else []
+        return Measured(passes, pairs, samples, store)
+
+
+class _Bench:
+    """What all parts of the story need."""
+
+    def __init__(self, plan: PrefixPlan, model: Model, workplace: Workplace, progress: Progress) -> None:
+        self.plan = plan
+        self.model = model
+        self.workplace = workplace
+        self.progress = progress
+        self.shape = Shape.of(slots=plan.slots, prefix_tokens=plan.prefix_tokens, answer_tokens=plan.answer_tokens)
+        self._started = 0
+
+    def start(self, stack: ExitStack, side: Side, store: str = "store") -> Running:
+        """A fresh server, with its gateway if it has one; every start has log files of its own."""
+        self._started += 1
+        name = f"{self._started}-{side.id}"
+        directory = self.workplace.directory / store
+        one = stack.enter_context(running(side, self.shape, self.model, self.workplace, name, directory))
+        self.ask(one, _HELLO)
+        return one
+
+    def ask(self, one: Running, question: Question, reuse: bool = True) -> Asked:
+        return ask_streaming(one.address, one.door, question, self.plan.answer_tokens, reuse)
+
+    def workload(self) -> Workload:
+        """The questions, with system texts cut to length by the model's own tokenizer."""
+        plan = self.plan
+        self.progress(f"{plan.families} families of {plan.prefix_tokens} tokens")
+        with ExitStack() as stack:
+            backend = self.start(stack, direct_side(0)).backend
+            return Workload(
+                families=plan.families,
+                tokens=plan.prefix_tokens,
+                seed=plan.seed,
+                count=lambda text: count_tokens(backend, text),
+            )
+
+    def passes(
+        self, side: Side, workload: Workload, names: Sequence[str], store: list[Mapping[str, float]]
+    ) -> list[Pass]:
+        """These passes, one after the other, on one fresh start of the side; its store metrics go to `store`."""
+        done: list[Pass] = []
+        with ExitStack() as stack:
+            one = self.start(stack, side)
+            for name in names:
+                self.progress(f"{side.label}: {name} pass, {self.plan.requests} requests")
+                done.append(self.measured_pass(one, side, name, workload))
+            if one.gateway is not None:
+                store.append(store_metrics(one.address))
+        return done
+
+    def measured_pass(self, one: Running, side: Side, name: str, workload: Workload) -> Pass:
+        plan = self.plan
+        questions = workload.questions(PASS_TURNS[name], plan.requests)
+        work = work_done(one.backend)
+        backend_cpu, gateway_cpu = cpu_seconds(one.server.pid), _gateway_cpu(one)
+        load = run_clients(one.address, one.door, questions, clients=plan.clients, tokens=plan.answer_tokens)
+        return Pass(
+            side,
+            name,
+            load,
+            work_done(one.backend).since(work),
+            cpu_seconds(one.server.pid) - backend_cpu,
+            _gateway_cpu(one) - gateway_cpu,
+        )
+
+    def pairs(self, workload: Workload) -> list[Pair]:
+        """One client, one family, both sides up: each question goes to both, and who goes first alternates."""
+        self.progress(f"one client, one family: {self.plan.pairs} pairs")
+        found: list[Pair] = []
+        with ExitStack() as stack:
+            sides = (self.start(stack, direct_side(0)), self.start(stack, ray_side(self.plan.store), "alone"))
+            questions = [
+                Question(0, workload.systems[0], question.line)
+                for question in workload.questions(_ALONE_TURN, self.plan.pairs + WARMING_QUESTIONS)
+            ]
+            for turn, question in enumerate(questions):
+                asked: dict[int, Asked] = {}
+                for index in (0, 1) if turn % 2 else (1, 0):
+                    asked[index] = self.ask(sides[index], question)
+                # Before, both sides read the prefix, and Ray saves it: that is the first pass's business.
+                if turn >= WARMING_QUESTIONS:
+                    found.append(Pair(asked[0], asked[1]))
+        return found
+
+    def samples(self, workload: Workload) -> list[Sample]:
+        """One question of each family: its prefix read and saved; after a restart restored; and without any reuse.
+
+        One client, so that the batches of both answers have the same shape: in another shape the same prompt gives
+        slightly different numbers, and with temperature 0 now and then another word.
+        """
+        self.progress("the same questions before and after a restart: are the texts equal?")
+        questions = [
+            Question(family, system, workload.questions(_SAMPLE_TURN, len(workload.systems))[family].line)
+            for family, system in enumerate(workload.systems)
+        ]
+        side = ray_side(self.plan.store).saving_at_once()
+        answers: list[list[Asked]] = []
+        for _ in ("read", "restored"):
+            with ExitStack() as stack:
+                one = self.start(stack, side, "samples")
+                answers.append([self.ask(one, question) for question in questions])
+        with ExitStack() as stack:
+            one = self.start(stack, direct_side(0))
+            answers.append([self.ask(one, question, reuse=False) for question in questions])
+        return [Sample(*triple) for triple in zip(*answers, strict=True)]
+
+
+def _rate(one: Asked) -> float:
+    return one.answer.completion_tokens / one.latency
+
+
+def _gateway_cpu(one: Running) -> float:
+    return 0.0 if one.gateway is None else cpu_seconds(one.gateway.pid)

@@ -1,0 +1,20 @@
+"""Measurements of the prefix bench, made up."""
+
+from __future__ import annotations
+
+from ray.bench.clients import Asked, Load
+from ray.bench.doors import Answer
+from ray.bench.llama_process import Work
+from ray.bench.prefix_bench import Pass
+from ray.bench.prefix_sides import Side
+
+
+def some_asked(seconds: float, text: str = "SECRET", prefix: str | None = None, number: int = 0) -> Asked:
+    """An answer of 30 tokens to a prompt of 400, after `seconds`, its first token after half of them."""
+    return Asked(number, 0, 0.0, seconds / 2, seconds, Answer(text, 400, 30, 365, prefix, 12.0 if prefix else None))
+
+
+def some_pass(side: Side, name: str, wall: float) -> Pass:
+    """Four requests of 30 tokens in `wall` seconds; of 1600 prompt tokens 400 were read."""
+    asked = [some_asked(wall / 4 * (turn + 1), number=turn) for turn in range(4)]
+    return Pass(side, name, Load(wall, asked), Work(400, 2.5, 120, 1.5), 7.0, 0.25)

@@ -17,12 +17,11 @@ _Percent = Number(0, 100, above_minimum=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GracefulDegradationConfig:
-    """Under pressure, answers get shorter instead of failing. Each threshold is one sign of pressure. This version only
-    reports the signs, in `/health`; it shortens nothing yet."""
+    """Under pressure, answers get shorter instead of failing, and say so. Each threshold is one sign of pressure."""
 
     enabled: bool = setting(
         Boolean(),
-        "Watch for pressure: `/health` says `degraded` at the queue depth below.",
+        "Shorten prompts and answers; off, nothing counts as pressure and nothing is cut.",
         "RAY_GRACEFUL_DEGRADATION_ENABLED",
         default=True,
     )
@@ -33,7 +32,10 @@ class GracefulDegradationConfig:
         default=16,
     )
     max_prompt_chars: int = setting(
-        Integer(1, 65_536), "Prompt characters kept under pressure.", "RAY_DEGRADATION_MAX_PROMPT_CHARS", default=6000
+        Integer(1, 65_536),
+        "Longer prompts lose the end of their input, pressure or not.",
+        "RAY_DEGRADATION_MAX_PROMPT_CHARS",
+        default=6000,
     )
     degrade_to_max_tokens: int = setting(
         OUTPUT_TOKENS,
@@ -43,7 +45,7 @@ class GracefulDegradationConfig:
     )
     memory_rss_threshold_mib: int = setting(
         Integer(1, 65_536),
-        "The gateway's own resident memory in MiB; `/health` shows how near it is.",
+        "The gateway's own resident memory in MiB.",
         "RAY_DEGRADATION_MEMORY_RSS_THRESHOLD_MIB",
         default=512,
     )

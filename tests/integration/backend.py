@@ -346,4 +346,7 @@ def llama_cpp_config(server: LlamaServerProcess) -> dict[str, object]:
         },
         "scheduler": {"concurrency": server.slots, "maxInflightTokens": server.ctx_size},
         "rateLimit": {"enabled": False},
+        # A busy machine must not shorten what a test has asked for.
+        "gracefulDegradation": {"enabled": False},
+        "adaptiveTuning": {"enabled": False},
     }

@@ -111,7 +111,7 @@ def free_port(preferred: int = 0) -> int:
     raise DemoFailed("no free port on 127.0.0.1")
 
 
-def config_document(binary: Path, model: Path, gateway_port: int, backend_port: int) -> dict[str, object]:
+def config_document(binary: Path, model: Path, gateway_port: int, backend_port: int, store: Path) -> dict[str, object]:
     """The demo's config: the `sub1b` profile (2 vCPU, 4 GB), with this model and these ports.
 
     Two slots share one pool of tokens, so one request may use all of it, and the scheduler must not hand out more.
@@ -146,8 +146,7 @@ def config_document(binary: Path, model: Path, gateway_port: int, backend_port: 
             },
         },
         "scheduler": {"concurrency": SLOTS, "maxInflightTokens": POOL_TOKENS},
-        # Relative to the config's own directory, .cache/demo.
-        "prefixStore": {"enabled": True, "storageDir": "prefixes"},
+        "prefixStore": {"enabled": True, "storageDir": str(store)},
         "tags": {"exposure": "private-local"},
     }
 
@@ -167,10 +166,13 @@ def running(directory: Path) -> Iterator[tuple[int, list[Child]]]:
     binary = ensure_llama_server(say=say)
     model = fetch_model(say=say)
     directory.mkdir(parents=True, exist_ok=True)
+    # llama-server does not start without the directory.
+    store = directory / "prefixes"
+    store.mkdir(mode=0o700, exist_ok=True)
     gateway_port, backend_port = free_port(USUAL_PORT), free_port()
     config_path = directory / "ray.demo.json"
     config_path.write_text(
-        json.dumps(config_document(binary, model, gateway_port, backend_port), indent=2) + "\n", "utf-8"
+        json.dumps(config_document(binary, model, gateway_port, backend_port, store), indent=2) + "\n", "utf-8"
     )
     backend = launch_words(config_path)
     gateway = [sys.executable, "-m", "ray", "--config", str(config_path)]

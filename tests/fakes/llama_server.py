@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from tests.fakes.llama_slots import FakeSlots, Refused
+
 REASONS = {200: "OK", 204: "No Content", 307: "Temporary Redirect", 400: "Bad Request", 503: "Service Unavailable"}
 WAIT_SECONDS = 10.0
 ERROR_TYPES = {
@@ -217,6 +219,8 @@ class FakeLlamaServer:
             "is_sleeping": False,
         }
         self.models: list[object] = [{"id": "fake-model"}]
+        # What the slots hold is simulated once their directory is set (`slots.directory`).
+        self.slots = FakeSlots(2)
         self._scripts: dict[str, deque[Answer]] = {}
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -333,6 +337,8 @@ class FakeLlamaServer:
         is_public = self.api_key is None or request.path == "/health"
         if not is_public and request.headers.get("authorization") != f"Bearer {self.api_key}":
             return error_answer(401, "Invalid API Key")
+        if request.path.startswith("/slots/"):
+            return self._answer_slot_action
         return self._defaults.get(request.path, error_answer(404, "File Not Found"))
 
     async def _answer_props(self, exchange: Exchange) -> None:
@@ -341,8 +347,17 @@ class FakeLlamaServer:
     async def _answer_slots(self, exchange: Exchange) -> None:
         total = self.props["total_slots"]
         assert isinstance(total, int)
-        slots = [{"id": number, "n_ctx": 4096, "is_processing": False} for number in range(total)]
+        slots = [{"id": n, "n_ctx": 4096, "is_processing": n in self.slots.busy} for n in range(total)]
         await json_answer(slots)(exchange)
+
+    async def _answer_slot_action(self, exchange: Exchange) -> None:
+        number, _, action = exchange.request.path.removeprefix("/slots/").partition("?action=")
+        try:
+            done = self.slots.act(int(number), action, exchange.request.document.get("filename"))
+        except Refused as refused:
+            await error_answer(refused.status, str(refused))(exchange)
+        else:
+            await json_answer(done)(exchange)
 
     async def _answer_template(self, exchange: Exchange) -> None:
         messages = exchange.request.document["messages"]
@@ -363,19 +378,27 @@ class FakeLlamaServer:
     async def _answer_completion(self, exchange: Exchange) -> None:
         body = exchange.request.document
         prompt_tokens = len(str(body["prompt"]).split()) + self.adds_bos
+        slot: object = body.get("id_slot", 0)
+        timings = self._timings(prompt_tokens)
+        pieces = [] if body.get("n_predict") == 0 else self.pieces
+        if self.slots.directory is not None:
+            slot, prompt_tokens, cached = self.slots.read(slot, str(body["prompt"]))
+            timings = {**timings, "cache_n": cached, "prompt_n": prompt_tokens - cached}
         await exchange.start_stream()
-        for number, piece in enumerate(self.pieces, start=1):
+        for number, piece in enumerate(pieces, start=1):
             await exchange.event(token_event(piece, number))
             await self._pause()
+        if isinstance(slot, int) and self.slots.directory is not None:
+            self.slots.generated(slot, pieces)
         last: dict[str, object | None] = {
             "content": "",
             "stop": True,
-            "id_slot": body.get("id_slot", 0),
+            "id_slot": slot,
             "tokens_evaluated": prompt_tokens,
-            "tokens_predicted": len(self.pieces),
+            "tokens_predicted": len(pieces),
             "truncated": False,
             "stop_type": self.stop_type,
-            "timings": self._timings(prompt_tokens),
+            "timings": timings,
             **self.last_event,
         }
         await exchange.event({name: value for name, value in last.items() if value is not None})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import signal
 import sys
@@ -24,7 +23,7 @@ from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.plot import scatter_svg
 from ray.bench.prefix_report import panels, prefix_document, prefix_facts, prefix_text, rows_of
 from ray.bench.prefix_sides import Model
-from ray.bench.process import MeasurementError, parse_machine_ticks
+from ray.bench.process import MeasurementError, foreign_share, machine_ticks
 from ray.bench.report import Report, json_document, machine_facts, text_table
 
 EXIT_OK = 0
@@ -100,31 +99,20 @@ def _facts(options: argparse.Namespace) -> dict[str, str]:
 
 def _watch() -> Callable[[], dict[str, str]]:
     """Look at clock and machine now; the returned function says what has happened since."""
-    started, machine_before, own_before = time.monotonic(), _machine_ticks(), _own_cpu_seconds()
+    started, machine_before, own_before = time.monotonic(), machine_ticks(), _own_cpu_seconds()
 
     def finish() -> dict[str, str]:
         took = f"{time.monotonic() - started:.0f} s"
-        share = _foreign_share(machine_before, own_before)
+        share = foreign_share(machine_before, machine_ticks(), _own_cpu_seconds() - own_before)
         return {"took": took, "used by other processes meanwhile": f"{share:.0%} of the machine"}
 
     return finish
-
-
-def _machine_ticks() -> tuple[int, int]:
-    return parse_machine_ticks(Path("/proc/stat").read_text(encoding="ascii"))
 
 
 def _own_cpu_seconds() -> float:
     """CPU time of this process and of every child that has been waited for."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _foreign_share(machine_before: tuple[int, int], own_before: float) -> float:
-    """The share of the machine's CPU time, 0 to 1, that went to processes which are not part of this bench."""
-    busy, whole = (after - before for after, before in zip(_machine_ticks(), machine_before, strict=True))
-    own = (_own_cpu_seconds() - own_before) * os.sysconf("SC_CLK_TCK")
-    return max(0.0, busy - own) / max(1, whole)
 
 
 def _progress(text: str) -> None:

@@ -29,12 +29,13 @@ def launch_words(document: Mapping[str, object]) -> list[str]:
     """The command that the launch profile of a configuration stands for. Raises `MeasurementError` for a configuration
     that is none, for example with a model path that Ray does not accept."""
     try:
-        adapter = config_from_mapping(document).model.adapter
+        config = config_from_mapping(document)
     except RayError as error:
         raise MeasurementError(error.message) from error
+    adapter = config.model.adapter
     if not isinstance(adapter, LlamaCppAdapter) or adapter.launch_profile is None:
         raise MeasurementError("this configuration has no launchProfile")
-    return launch_command(adapter.launch_profile)
+    return launch_command(adapter.launch_profile, config.prefix_store)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ after everything was restarted. Then one client with one family, where there is 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ray.bench.prefix_sides import (
     running,
     store_metrics,
 )
-from ray.bench.process import cpu_seconds
+from ray.bench.process import cpu_seconds, foreign_share, machine_ticks
 from ray.bench.workload import Question, Workload
 
 RAM_CACHE_MIB = 512
@@ -64,7 +65,8 @@ QUICK = PrefixPlan(families=3, clients=3, requests=6, prefix_tokens=96, answer_t
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One side's way through one pass. `work`: of the backend; CPU seconds of both processes, 0 without a gateway."""
+    """One side's way through one pass. `work`: of the backend; CPU seconds of both processes, 0 without a gateway;
+    `foreign`: the share of the machine, 0 to 1, that processes outside the bench used meanwhile."""
 
     side: Side
     name: str
@@ -72,6 +74,7 @@ class Pass:
     work: Work
     backend_cpu: float
     gateway_cpu: float
+    foreign: float
 
     @property
     def reused_share(self) -> float:
@@ -193,16 +196,13 @@ class _Bench:
         plan = self.plan
         questions = workload.questions(PASS_TURNS[name], plan.requests)
         work = work_done(one.backend)
+        machine, own = machine_ticks(), time.process_time()
         backend_cpu, gateway_cpu = cpu_seconds(one.server.pid), _gateway_cpu(one)
         load = run_clients(one.address, one.door, questions, clients=plan.clients, tokens=plan.answer_tokens)
-        return Pass(
-            side,
-            name,
-            load,
-            work_done(one.backend).since(work),
-            cpu_seconds(one.server.pid) - backend_cpu,
-            _gateway_cpu(one) - gateway_cpu,
-        )
+        backend_cpu, gateway_cpu = cpu_seconds(one.server.pid) - backend_cpu, _gateway_cpu(one) - gateway_cpu
+        used = backend_cpu + gateway_cpu + time.process_time() - own
+        foreign = foreign_share(machine, machine_ticks(), used)
+        return Pass(side, name, load, work_done(one.backend).since(work), backend_cpu, gateway_cpu, foreign)
 
     def pairs(self, workload: Workload) -> list[Pair]:
         """One client, one family, both sides up: each question goes to both, and who goes first alternates."""

@@ -26,12 +26,12 @@ _PASS_TITLES = {COLD: "first pass, nothing warm", STEADY: "second pass", RESTART
 _READ_AND_RESTORED = ("evaluated", "restored")
 _COLUMNS = (
     *("side", "pass", "took", "tok/s", "p50", "p95", "first token p50", "p95", "reused"),
-    *("read", "wrote", "gateway CPU"),
+    *("read", "wrote", "gateway CPU", "others"),
 )
-_COLUMN_NOTE = (
-    "Times in seconds. reused: prompt tokens the backend did not have to read. read, wrote: the backend's seconds "
-    "with prompts\nand with answers, summed over its slots. gateway CPU: seconds of the gateway's process."
-)
+_COLUMN_NOTE = """\
+Times in seconds. reused: prompt tokens the backend did not have to read. read, wrote: the backend's seconds with
+prompts and with answers, summed over its slots. gateway CPU: seconds of the gateway's process. others: share of the
+machine that processes outside the bench used meanwhile; above a few percent the pass says little."""
 
 
 def prefix_facts(plan: PrefixPlan, model: Model) -> dict[str, str]:
@@ -141,6 +141,7 @@ def _pass_cells(one: Pass) -> tuple[str, ...]:
         number(one.work.prompt_seconds),
         number(one.work.answer_seconds),
         number(one.gateway_cpu) if one.side.gateway else "",
+        f"{one.foreign:.0%}",
     )
 
 
@@ -192,6 +193,7 @@ def _pass_document(one: Pass) -> dict[str, object]:
         "backendAnswerSeconds": one.work.answer_seconds,
         "backendCpuSeconds": one.backend_cpu,
         "gatewayCpuSeconds": one.gateway_cpu if one.side.gateway else None,
+        "foreignShare": one.foreign,
         "requests": [_asked_document(asked) for asked in load.asked],
     }
 

@@ -45,6 +45,17 @@ def parse_machine_ticks(stat: str) -> tuple[int, int]:
     return busy, busy + idle + iowait
 
 
+def machine_ticks() -> tuple[int, int]:
+    """(busy, all) clock ticks of the whole machine since it was started."""
+    return parse_machine_ticks(Path("/proc/stat").read_text(encoding="ascii"))
+
+
+def foreign_share(before: tuple[int, int], after: tuple[int, int], own_seconds: float) -> float:
+    """The share of the machine's CPU time between two `machine_ticks`, 0 to 1, that was not used in `own_seconds`."""
+    busy, whole = after[0] - before[0], after[1] - before[1]
+    return max(0.0, busy - own_seconds * os.sysconf("SC_CLK_TCK")) / max(1, whole)
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time the process has used so far: user and system, all threads, also ended ones.
 

@@ -17,4 +17,4 @@ def some_asked(seconds: float, text: str = "SECRET", prefix: str | None = None, 
 def some_pass(side: Side, name: str, wall: float) -> Pass:
     """Four requests of 30 tokens in `wall` seconds; of 1600 prompt tokens 400 were read."""
     asked = [some_asked(wall / 4 * (turn + 1), number=turn) for turn in range(4)]
-    return Pass(side, name, Load(wall, asked), Work(400, 2.5, 120, 1.5), 7.0, 0.25)
+    return Pass(side, name, Load(wall, asked), Work(400, 2.5, 120, 1.5), 7.0, 0.25, 0.04)

@@ -113,7 +113,7 @@ def test_the_table_has_a_line_for_each_pass_with_aligned_columns() -> None:
     assert len([line for line in lines if line.startswith(("directly", "through Ray"))]) == 8
     line = next(line for line in lines if line.startswith("through Ray") and STEADY in line)
     assert line.removeprefix("through Ray").split() == [
-        *("second", "10.0", "12.0", "5.00", "7.50", "2.50", "3.75", "75%", "2.50", "1.50", "0.250")
+        *("second", "10.0", "12.0", "5.00", "7.50", "2.50", "3.75", "75%", "2.50", "1.50", "0.250", "4%")
     ]
     assert line.index("10.0") + 4 == lines[0].index("took") + 4
 

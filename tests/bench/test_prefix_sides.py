@@ -64,6 +64,12 @@ def test_only_one_direct_side_has_a_ram_cache(side: Side, mib: str) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+def test_only_rays_side_with_its_store_lets_the_server_save_slots(side: Side) -> None:
+    expected = "/var/tmp/store/" if side == ray_side(True) else None
+    assert _flags(side).get("--slot-save-path") == expected
+
+
+@pytest.mark.parametrize("side", SIDES)
 def test_nothing_can_shorten_or_refuse_an_answer(side: Side) -> None:
     config = _config(side)
     assert not config.rate_limit.enabled

@@ -13,6 +13,7 @@ from ray.bench.process import (
     MeasurementError,
     ServerProcess,
     cpu_seconds,
+    foreign_share,
     free_port,
     parse_machine_ticks,
     parse_status_bytes,
@@ -98,3 +99,14 @@ def test_a_process_that_ends_by_itself_is_reported_with_its_own_words(tmp_path: 
 def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match=r"cannot run /no/such/python: No such file"):
         ServerProcess(["/no/such/python"], cwd=tmp_path, environ={}, log=tmp_path / "log")
+
+
+def test_what_the_bench_did_not_use_itself_is_foreign() -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    assert foreign_share((0, 0), (8 * second, 20 * second), 3.0) == 0.25
+    assert foreign_share((100, 900), (100, 900), 0.0) == 0
+
+
+def test_rounding_of_ticks_never_makes_the_foreign_share_negative() -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    assert foreign_share((0, 0), (3 * second, 20 * second), 3.01) == 0

@@ -106,8 +106,7 @@ class OpenAICompatibleProvider:
                     yield piece
                 return
             async for events in answer:
-                piece = "".join([reader.feed(data) for data in events])
-                if piece:
+                for piece in filter(None, [reader.feed(data) for data in events]):
                     yield piece
                 if reader.reported_error is not None:
                     raise self._upstream.reported(CHAT_PATH, reader.reported_error)

@@ -161,8 +161,7 @@ class LlamaCppProvider:
                         yield Chunk(piece)
                 else:
                     async for events in answer:
-                        piece = "".join([reader.feed(data) for data in events])
-                        if piece:
+                        for piece in filter(None, [reader.feed(data) for data in events]):
                             if ttft_ms is None:
                                 ttft_ms = (time.monotonic() - started) * 1000
                                 self._reading_over(placement)

@@ -329,6 +329,87 @@ def test_a_ticket_whose_deadline_has_passed_is_never_started() -> None:
     asyncio.run(main())
 
 
+# -- slots that Ray assigns
+
+
+def slots_scheduler(config: Config, count: int | None = 2) -> Scheduler:
+    return Scheduler(config, Clock(), slots=lambda: count)
+
+
+async def used(scheduler: Scheduler, affinity: str, cost: int, tokens: int | None = None) -> Admission:
+    """A generation from start to end."""
+    async with scheduler.admit(Ticket(cost, "draft", Deadline.after_ms(60_000), affinity)) as admission:
+        admission.prefix_ready()
+        admission.learned(admission.slot, tokens)
+    return admission
+
+
+@pytest.mark.parametrize(
+    ("unified", "cost", "tokens", "still_hot"),
+    [
+        (True, 400, None, True),
+        (True, 800, None, False),
+        (True, 800, 400, True),
+        (False, 400, None, True),
+        (False, 500, None, True),
+    ],
+    ids=["there is room", "there may be none", "there is, as the answer told", "own pools", "own pools, filled"],
+)
+def test_what_a_shared_pool_may_have_no_room_for_is_no_longer_called_hot(
+    unified: bool, cost: int, tokens: int | None, still_hot: bool
+) -> None:
+    async def main() -> None:
+        config = llama_config(ctx_size=1_024, parallel=2, enable_unified_kv=unified)
+        scheduler = slots_scheduler(config)
+        assert (await used(scheduler, "a", cost, tokens)).slot == 0
+        assert (await used(scheduler, "b", 400)).slot == 1
+        assert (await used(scheduler, "a", 100)).hot is still_hot
+
+    asyncio.run(main())
+
+
+def test_one_slot_has_its_pool_to_itself() -> None:
+    async def main() -> None:
+        scheduler = slots_scheduler(llama_config(ctx_size=1_024, parallel=1, enable_unified_kv=True), 1)
+        await used(scheduler, "a", 1_000)
+        assert (await used(scheduler, "a", 1_000)).hot
+
+    asyncio.run(main())
+
+
+def test_while_the_backend_still_runs_what_it_chose_itself_no_slot_is_assigned() -> None:
+    async def main() -> None:
+        count: list[int | None] = [None]
+        scheduler = Scheduler(tiny_config(scheduler={"concurrency": 2}), Clock(), slots=lambda: count[0])
+        chosen = Job(scheduler, "chosen by the backend", ticket())
+        count[0] = 2
+        assigned = Job(scheduler, "assigned", ticket())
+        await until(lambda: chosen.running)
+        assert not assigned.running
+        await finish(chosen)
+        await until(lambda: assigned.running)
+        assert (chosen.admission.slot, assigned.admission.slot) == (None, 0)
+        await finish(assigned)
+        assert is_empty(scheduler.snapshot())
+
+    asyncio.run(main())
+
+
+def test_a_relative_that_is_held_goes_at_the_guard_although_nothing_else_happens() -> None:
+    async def main() -> None:
+        config = tiny_config(scheduler={"concurrency": 2, "request_timeout_ms": 40})  # the guard is 10 ms
+        scheduler = Scheduler(config, slots=lambda: 2)
+        asked = Ticket(1, "draft", Deadline.after_ms(60_000), "a")
+        reads, relative = Job(scheduler, "reads", asked), Job(scheduler, "relative", asked)
+        await asyncio.wait_for(asyncio.shield(relative.admission._granted), 10)
+        await until(lambda: relative.running)
+        assert reads.running
+        assert relative.admission.queue_time_ms >= 10
+        await finish(reads, relative)
+
+    asyncio.run(main())
+
+
 # -- every way out
 
 

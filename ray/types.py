@@ -21,6 +21,9 @@ TaskKind = Literal["classification", "rewrite", "draft", "unknown"]
 PrefixState = Literal["hot", "restored", "evaluated", "none"]
 Availability = Literal["available", "unavailable", "unknown"]
 
+# What is JSON as it stands. Every answer is made of a few dozen of these.
+_PLAIN = frozenset({str, int, float, bool})
+
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
@@ -305,7 +308,7 @@ def as_json(value: object) -> object:
         for name, key in _json_names(type(value)):
             item = getattr(value, name)
             if item is not None:
-                copied[key] = as_json(item)
+                copied[key] = item if type(item) in _PLAIN else as_json(item)
         return copied
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}

@@ -19,17 +19,27 @@ from ray.runtime.pressure_gauges import pressure_gauges
 from ray.runtime.scheduler import SchedulerSnapshot
 from ray.runtime.shaping import ShapedRequest
 from ray.telemetry import Logger, Metrics, error_fields
-from ray.types import InferenceResult, Lane, ProviderDiagnostics
+from ray.types import (
+    AdaptiveTuningDiagnostics,
+    InferenceResult,
+    Lane,
+    LearnedOutputCapDiagnostics,
+    PromptCompilerDiagnostics,
+    ProviderDiagnostics,
+)
+
+ShapingDiagnostics = tuple[PromptCompilerDiagnostics, LearnedOutputCapDiagnostics, AdaptiveTuningDiagnostics]
 
 
 class Books:
-    """Writes metrics and log lines; holds no state of its own. Observes every reader (`ReaderObserver`)."""
+    """Writes metrics and log lines. Observes every reader (`ReaderObserver`)."""
 
     def __init__(self, config: Config, model_id: str, logger: Logger, metrics: Metrics) -> None:
         self._slow_ms = config.telemetry.slow_request_threshold_ms
         self._model_id = model_id
         self._logger = logger
         self._metrics = metrics
+        self._last_shaped: ShapingDiagnostics | None = None
 
     def answered(self, reader: Reader, result: InferenceResult) -> None:
         """One reader has its answer."""
@@ -81,14 +91,10 @@ class Books:
             )
 
     def shaped(self, shaped: ShapedRequest) -> None:
-        """What was cut from a request before anybody looked for its answer."""
-        saved, learned, tuned = shaped.compiler.chars_saved, shaped.learned_cap, shaped.tuning
-        self._metrics.set("prompt.compiler.chars_saved", saved)
-        self._metrics.increment("prompt.compiler.saved_chars", saved)
-        self._metrics.set(
-            "learned_output_cap.max_tokens_ratio", learned.applied_max_tokens / learned.requested_max_tokens
-        )
-        self._metrics.set("adaptive.max_tokens_ratio", tuned.applied_max_tokens / tuned.requested_max_tokens)
+        """What was cut from a request before anybody looked for its answer. Shown when somebody looks at the gauges."""
+        self._last_shaped = shaped.compiler, shaped.learned_cap, shaped.tuning
+        if shaped.compiler.chars_saved:
+            self._metrics.increment("prompt.compiler.saved_chars", shaped.compiler.chars_saved)
 
     def looked_up(self, *, hit: bool) -> None:
         """The cache was really asked."""
@@ -176,6 +182,17 @@ class Books:
         }
         for name, value in gauges.items():
             self._metrics.set(name, value)
+
+    def set_shaping_gauges(self) -> None:
+        """What was cut from the last request; nothing before the first one."""
+        if self._last_shaped is None:
+            return
+        compiler, learned, tuned = self._last_shaped
+        self._metrics.set("prompt.compiler.chars_saved", compiler.chars_saved)
+        self._metrics.set(
+            "learned_output_cap.max_tokens_ratio", learned.applied_max_tokens / learned.requested_max_tokens
+        )
+        self._metrics.set("adaptive.max_tokens_ratio", tuned.applied_max_tokens / tuned.requested_max_tokens)
 
     def set_pressure_gauges(self, pressure: Pressure, limits: GracefulDegradationConfig) -> None:
         """The machine's figures; what can no longer be measured vanishes."""

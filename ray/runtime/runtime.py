@@ -396,6 +396,7 @@ class Runtime:
         self._books.set_gauges(
             self._scheduler.snapshot(), self._gate.snapshot(), self._cache.stats(), self._config.cache
         )
+        self._books.set_shaping_gauges()
         self._books.set_pressure_gauges(self._shaper.pressure(), self._config.graceful_degradation)
 
     async def close(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ray.config import AdaptiveTuningConfig
@@ -26,8 +25,7 @@ MIN_TIMED_TOKENS = 4
 REDUCTION_PER_EXCESS = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How the recent answers went, on average. None: no sample says."""
 
     queue_ms: float | None = None

@@ -9,8 +9,8 @@ Source: runtime specification, section 6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from ray.config import GracefulDegradationConfig
 from ray.prompts import Template, filled
@@ -20,8 +20,7 @@ from ray.types import InferenceRequest, Message
 Reason = Literal["prompt_length", "queue_depth", "memory_pressure", "cpu_pressure"]
 
 
-@dataclass(frozen=True, slots=True)
-class Degradation:
+class Degradation(NamedTuple):
     """What was cut, and why; completion tokens before and after."""
 
     reasons: tuple[Reason, ...]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ray.config import Config
 from ray.prompts import catalog_of, compile_prompt, lane_of
@@ -31,8 +32,7 @@ from ray.types import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ShapedRequest:
+class ShapedRequest(NamedTuple):
     """A request as it goes on, and everything that was decided about it.
 
     `family`: key of its prompt family; `lane`: after all cuts; `degradation`: JSON already.

@@ -26,7 +26,7 @@ class FakeSlots:
         self.directory: Path | None = None
         self.held: dict[int, list[str]] = {}
         self.busy: set[int] = set()
-        # A model with a sliding window: what is held can be continued, but not cut.
+        # A model with a sliding window: what is held can be continued, but not cut by more than a token.
         self.can_rewind = True
         # A build that says yes to a restore and does nothing.
         self.restores_nothing = False
@@ -43,7 +43,7 @@ class FakeSlots:
         common = 0
         while common < min(len(words), len(held)) and words[common] == held[common]:
             common += 1
-        if not self.can_rewind and common < len(held):
+        if not self.can_rewind and common < len(held) - 1:
             common = 0
         # The last token is always read again: its logits are what the answer begins with.
         common = min(common, len(words) - 1)

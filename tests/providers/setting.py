@@ -19,10 +19,17 @@ OPENAI = "openai-compatible"
 
 
 def config_for(
-    kind: str, base_url: str, adapter: Mapping[str, object] | None = None, model: Mapping[str, object] | None = None
+    kind: str,
+    base_url: str,
+    adapter: Mapping[str, object] | None = None,
+    model: Mapping[str, object] | None = None,
+    prefix_store: Mapping[str, object] | None = None,
 ) -> Config:
     backend = {"kind": kind, "baseUrl": base_url, "modelRef": "fake-model", "timeoutMs": 15_000, **(adapter or {})}
-    return config_from_mapping({"profile": "tiny", "model": {**(model or {}), "adapter": backend}}, {}, "/")
+    document: dict[str, object] = {"profile": "tiny", "model": {**(model or {}), "adapter": backend}}
+    if prefix_store is not None:
+        document["prefixStore"] = prefix_store
+    return config_from_mapping(document, {}, "/")
 
 
 @asynccontextmanager

@@ -23,12 +23,11 @@ def config_for(
     base_url: str,
     adapter: Mapping[str, object] | None = None,
     model: Mapping[str, object] | None = None,
-    prefix_store: Mapping[str, object] | None = None,
+    sections: Mapping[str, object] | None = None,
 ) -> Config:
+    """`sections`: the rest of the document."""
     backend = {"kind": kind, "baseUrl": base_url, "modelRef": "fake-model", "timeoutMs": 15_000, **(adapter or {})}
-    document: dict[str, object] = {"profile": "tiny", "model": {**(model or {}), "adapter": backend}}
-    if prefix_store is not None:
-        document["prefixStore"] = prefix_store
+    document = {"profile": "tiny", "model": {**(model or {}), "adapter": backend}, **(sections or {})}
     return config_from_mapping(document, {}, "/")
 
 

@@ -129,8 +129,9 @@ def use_of(answer: Whole) -> PrefixUse:
 def provider_of(
     fake: FakeLlamaServer, directory: Path, watch: Watch, adapter: Mapping[str, object] | None = None, **store: object
 ) -> Provider:
-    settings = {"enabled": True, "storageDir": str(directory), "minTokens": MIN_TOKENS, **store}
-    return create_provider(config_for(LLAMA, fake.base_url, adapter, prefix_store=settings), {}, watch)
+    sections = {"templates": store.pop("templates", {})}
+    sections["prefixStore"] = {"enabled": True, "storageDir": str(directory), "minTokens": MIN_TOKENS, **store}
+    return create_provider(config_for(LLAMA, fake.base_url, adapter, sections=sections), {}, watch)
 
 
 @asynccontextmanager
@@ -141,7 +142,8 @@ async def shop(
     adapter: Mapping[str, object] | None = None,
     **store: object,
 ) -> AsyncIterator[Shop]:
-    """A warmed-up shop. `server_directory`: what the server was told, if it is another one."""
+    """A warmed-up shop. `server_directory`: what the server was told, if it is another one; `store`: settings of the
+    store, and `templates`."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     async with FakeLlamaServer() as fake:
         fake.slots.directory = server_directory or directory

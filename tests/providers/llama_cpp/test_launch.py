@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ray.config import LaunchProfile
+from ray.config import LaunchProfile, LlamaCppAdapter, PrefixStoreConfig, config_from_mapping
 from ray.providers import launch_arguments, launch_command
 
 PROFILE = LaunchProfile(
@@ -86,6 +86,45 @@ def test_given_an_unlimited_ram_cache_when_rendered_then_it_is_passed_on() -> No
     assert arguments[arguments.index("--cache-ram") + 1] == "-1"
 
 
+STORE = config_from_mapping({"prefixStore": {"enabled": True, "storageDir": "/var/lib/ray/prefixes"}}).prefix_store
+
+
+@pytest.mark.parametrize("profile", ["sub1b", "sub1b-cax11", "1b", "1b-8gb"])
+def test_given_a_prefix_store_when_a_preset_is_rendered_then_snapshots_take_the_ram_caches_place(profile: str) -> None:
+    adapter = config_from_mapping({"profile": profile}).model.adapter
+    assert isinstance(adapter, LlamaCppAdapter)
+    assert adapter.launch_profile is not None
+    without = launch_arguments(adapter.launch_profile)
+    assert without[without.index("--cache-ram") + 1] != "0"
+    arguments = launch_arguments(adapter.launch_profile, STORE)
+    assert arguments[arguments.index("--cache-ram") + 1] == "0"
+    assert arguments[arguments.index("--slot-save-path") + 1] == "/var/lib/ray/prefixes/"
+    assert "--no-cache-idle-slots" in arguments
+    assert "--cache-idle-slots" not in arguments
+
+
+@pytest.mark.parametrize(("pinned", "rendered"), [(256, "256"), (0, "0"), (None, "0"), (-1, "-1"), (768, "0")])
+def test_given_a_prefix_store_when_the_ram_cache_is_pinned_then_the_operators_wish_holds(
+    pinned: int | None, rendered: str
+) -> None:
+    arguments = launch_command(replace(PROFILE, cache_ram_mib=pinned), STORE)
+    assert arguments[arguments.index("--cache-ram") + 1] == rendered
+
+
+@pytest.mark.parametrize(
+    ("profile", "store"),
+    [
+        (PROFILE, None),
+        (PROFILE, replace(STORE, enabled=False)),
+        (replace(PROFILE, cache_prompt=False), STORE),
+    ],
+)
+def test_given_no_store_in_use_when_rendered_then_nothing_changes(
+    profile: LaunchProfile, store: PrefixStoreConfig | None
+) -> None:
+    assert launch_arguments(profile, store) == launch_arguments(profile)
+
+
 @pytest.mark.integration
 @pytest.mark.skipif(not os.environ.get("RAY_TEST_LLAMA_SERVER"), reason="RAY_TEST_LLAMA_SERVER names no llama-server")
 @pytest.mark.parametrize("profile", [PROFILE, SWITCHED_OFF], ids=["on", "off"])
@@ -93,5 +132,5 @@ def test_given_the_real_program_when_its_help_is_read_then_it_knows_every_flag(p
     program = os.environ["RAY_TEST_LLAMA_SERVER"]
     done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=30, check=True)
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout))
-    used = {word for word in launch_arguments(profile) if word.startswith("--")}
+    used = {word for word in launch_arguments(profile, STORE) if word.startswith("--")}
     assert used - known == set()

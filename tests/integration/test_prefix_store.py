@@ -1,0 +1,146 @@
+"""The prefix store against a real `llama-server`: prefixes survive its restart, and answers stay the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.clock import Deadline
+from ray.providers import CallContext, Provider, create_provider
+from ray.types import InferenceRequest, Message
+from tests.integration.backend import LlamaServerProcess
+from tests.integration.conftest import StartLlamaServer
+from tests.providers.llama_cpp.shop import Watch, generate, use_of
+from tests.providers.setting import LLAMA, Whole, config_for
+
+SYSTEM = "You answer customers of a parcel service. " + " ".join(
+    f"Rule {number}: the customer is greeted in line {number}." for number in range(20)
+)
+OTHER_SYSTEM = "You sort mails of a bakery. " + " ".join(f"Bread number {number} is fresh." for number in range(20))
+
+
+@dataclass
+class Owned:
+    """A provider that owns the slots of a server."""
+
+    provider: Provider
+    watch: Watch
+
+    async def ask(self, text: str, *, system: str = SYSTEM, slot: int = 0, hot: bool = False) -> Whole:
+        context = CallContext("req_1", Deadline.after_ms(60_000), "short", slot=slot, hot=hot)
+        request = InferenceRequest(
+            (Message("system", system), Message("user", text)), max_tokens=24, temperature=0.0, seed=7
+        )
+        return await generate(self.provider, await self.provider.prepare(request, context), context)
+
+
+@asynccontextmanager
+async def owned(server: LlamaServerProcess, directory: Path) -> AsyncIterator[Owned]:
+    sections = {"prefixStore": {"enabled": True, "storageDir": str(directory)}}
+    watch = Watch()
+    config = config_for(LLAMA, server.base_url, {"timeoutMs": 60_000}, sections=sections)
+    provider = create_provider(config, {}, watch)
+    try:
+        await provider.warm()
+        yield Owned(provider, watch)
+    finally:
+        await provider.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(180):
+            await main
+
+    asyncio.run(bounded())
+
+
+def with_store(start: StartLlamaServer, directory: Path) -> LlamaServerProcess:
+    directory.mkdir(mode=0o700)
+    flags = ("--no-kv-unified", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-save-path", f"{directory}/")
+    return start(slots=2, ctx_size=2048, extra=flags)
+
+
+def test_given_a_saved_prefix_when_both_are_restarted_then_it_is_restored_and_the_answer_is_the_cold_one(
+    start_llama_server: StartLlamaServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "prefixes"
+    server = with_store(start_llama_server, directory)
+
+    async def first() -> str:
+        async with owned(server, directory) as at:
+            assert at.provider.assignable_slots == 2
+            cold = await at.ask("Where is my parcel?")
+            assert use_of(cold).state == "evaluated"
+            assert use_of(await at.ask("Thank you!", hot=True)).state == "hot"
+            assert use_of(await at.ask("One loaf", system=OTHER_SYSTEM)).state == "evaluated"
+            restored = await at.ask("Where is my parcel?")
+            assert use_of(restored).state == "restored"
+            assert restored.text == cold.text
+            assert at.watch.failed_proofs == 0
+            return cold.text
+
+    async def second(text: str) -> None:
+        async with owned(server, directory) as at:
+            answer = await at.ask("Where is my parcel?")
+            assert use_of(answer).state == "restored"
+            assert answer.finish.tokens is not None
+            assert use_of(answer).tokens_reused >= 0.9 * answer.finish.tokens.prompt
+            assert answer.text == text
+            assert (at.watch.failures, at.watch.failed_proofs) == ({}, 0)
+
+    async def both() -> None:
+        text = await first()
+        await asyncio.to_thread(server.kill9)
+        server.start()
+        await asyncio.to_thread(server.wait_healthy)
+        await second(text)
+
+    run(both())
+
+
+def test_given_a_server_that_restarts_behind_a_running_provider_when_asked_then_nothing_is_taken_for_hot(
+    start_llama_server: StartLlamaServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "prefixes"
+    server = with_store(start_llama_server, directory)
+
+    async def main() -> None:
+        async with owned(server, directory) as at:
+            await at.ask("One")
+            await at.ask("Two", hot=True)
+            epoch = at.provider.slots_epoch
+            await asyncio.to_thread(server.kill9)
+            server.start()
+            await asyncio.to_thread(server.wait_healthy)
+            await at.provider.health()
+            assert use_of(await at.ask("Three", hot=True)).state == "restored"
+            assert at.provider.slots_epoch > epoch
+            assert at.watch.failed_proofs == 0
+
+    run(main())
+
+
+def test_given_a_file_cut_short_when_needed_then_the_real_server_never_sees_it(
+    start_llama_server: StartLlamaServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "prefixes"
+    server = with_store(start_llama_server, directory)
+
+    async def main() -> None:
+        async with owned(server, directory) as at:
+            await at.ask("One")
+            await at.ask("Two", hot=True)
+            await at.ask("One loaf", system=OTHER_SYSTEM)
+            [path] = list(directory.glob("*.kv"))
+            # The server ends with a segmentation fault when it is made to restore this.
+            path.write_bytes(path.read_bytes()[:100_000])
+            assert use_of(await at.ask("Three")).state == "evaluated"
+            assert at.watch.failures == {"corrupt": 1}
+            assert await asyncio.to_thread(server.healthy)
+
+    run(main())

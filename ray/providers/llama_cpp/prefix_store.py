@@ -12,8 +12,9 @@ request: at worst a prompt is read as if there were no store.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,22 +27,18 @@ from ray.providers.llama_cpp.capabilities import Capabilities
 from ray.providers.llama_cpp.fingerprint import backend_fingerprint, prefix_key
 from ray.providers.llama_cpp.prefix_books import Level, PrefixBooks
 from ray.providers.llama_cpp.prefixes import Sightings
+from ray.providers.llama_cpp.proofs import Proofs, covers
 from ray.providers.llama_cpp.slot_actions import Evaluation, SlotActions
 from ray.providers.llama_cpp.snapshot_files import snapshot_name, unfinished_name
 from ray.providers.llama_cpp.snapshots import MIB, Backoff, Snapshots
 from ray.providers.upstream import upstream_status
 from ray.types import PrefixState, PrefixUse, ProviderDiagnostics
 
-# Where a prefix ends and a value begins, a token or two may come out differently; sliding windows are rewound in steps.
-TOLERATED_TOKENS = 8
-MAX_FAILED_PROOFS = 3
-# After so many hot slots in a row that had to be read again, the backend cannot go back inside its cache (a sliding
-# window, a recurrent state), or somebody else uses it: restoring is cheap and does not depend on that.
-MAX_FAILED_HOT_PROOFS = 2
-MAX_IGNORED_SLOTS = 3
 # How long slots are asked whether they are busy, after something has shown that somebody else may use the server.
 SUSPICION_SECONDS = 60.0
 RETRY_SECONDS = 60.0
+# A server takes longer than this to be exchanged for another one.
+CONFIRM_SECONDS = 1.0
 # Reading speed is learned from prompts of at least that many tokens.
 MIN_TIMED_TOKENS = 32
 NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
@@ -50,14 +47,14 @@ NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What was done for one generation. `slot`: to name in the request, None to let the server choose; `state` and
-    `reused`: how the prefix came in, and its tokens that were not read again on the way; `required`: tokens that the
-    answer must report as reused, 0 when there is nothing to prove; `ready`: the prefix is in the slot."""
+    `reused`: how the prefix came in, and its tokens that were not read again on the way; `ready`: the prefix is claimed
+    to be in the slot, all `tokens` of it."""
 
     slot: int | None
     state: PrefixState = "none"
     prefix: PromptPrefix | None = None
     reused: int = 0
-    required: int = 0
+    tokens: int = 0
     ready: bool = False
 
 
@@ -69,14 +66,17 @@ class PrefixStore:
         config: PrefixStoreConfig,
         profile: LaunchProfile | None,
         actions: SlotActions,
+        look: Callable[[], Awaitable[Capabilities]],
         observer: PrefixObserver | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`look` asks the backend what it is, and never raises."""
         self.min_tokens = config.min_tokens
         self.epoch = 0
         self._min_sightings = config.min_sightings
         self._profile = profile
         self._actions = actions
+        self._look = look
         self._clock = clock
         self._books = PrefixBooks(observer, self._level)
         self._disk = DiskThread("ray-prefixes")
@@ -90,12 +90,13 @@ class PrefixStore:
         self._fingerprint: str | None = None
         self._slots: int | None = None
         self._is_open = False
-        # Why the store is not in use: until the next look at the backend, or for good on this backend.
+        self._proofs = Proofs()
+        self._verdict_is_told = False
+        # Why the store is not in use until the next look at the backend.
         self._obstacle: str | None = "the backend has not been asked yet"
-        self._switched_off: str | None = None
         self._look_again_at = 0.0
+        self._looked_at = -math.inf
         self._held: dict[int, str] = {}
-        self._failed_proofs = self._failed_evaluations = self._failed_hot_proofs = self._ignored_slots = 0
         self._suspicious_until = 0.0
         self._ms_per_token: float | None = None
 
@@ -104,11 +105,11 @@ class PrefixStore:
     @property
     def assignable_slots(self) -> int | None:
         """How many slots may be assigned; None while the server chooses."""
-        return self._slots if self._obstacle is None and self._switched_off is None else None
+        return self._slots if self._obstacle is None and self._proofs.verdict is None else None
 
     def health(self) -> Mapping[str, object]:
         """The block of `/health`; `reason` says why the store is not in use."""
-        reason = self._switched_off or self._obstacle
+        reason = self._proofs.verdict or self._obstacle
         return {
             "enabled": True,
             "active": reason is None,
@@ -135,6 +136,7 @@ class PrefixStore:
             self._held.clear()
         self.epoch += 1
         self._met = None
+        self._looked_at = -math.inf
 
     # -- before and after a generation
 
@@ -147,31 +149,38 @@ class PrefixStore:
         sightings = self._sightings.add(key, self._min_sightings if wanted else 1)
         return PromptPrefix(key, text, tokens, worth_saving=sightings >= self._min_sightings)
 
-    async def place(self, slot: int, prefix: PromptPrefix | None, hot: bool, deadline: Deadline) -> Placement:
-        """Bring `prefix` into `slot`. `hot`: the scheduler knows nothing against its being there already.
+    async def place(
+        self, slot: int, prefix: PromptPrefix | None, hot: bool, deadline: Deadline, crowding: Sequence[int] = ()
+    ) -> Placement:
+        """Bring `prefix` into `slot`. `hot`: the scheduler knows nothing against its being there already; `crowding`:
+        idle slots that may leave no room for it, and are emptied.
 
         While this runs, and if it is cancelled, nothing is claimed about the slot. Raises `request_timeout` only.
         """
         if self._slots is None or self.assignable_slots is None or slot >= self._slots:
             return Placement(None)
+        await self._make_room(crowding, deadline)
         if self._clock() < self._suspicious_until and await self._actions.is_busy(slot):
             self._held.pop(slot, None)
             self._books.failed("busy")
             return Placement(None, prefix=prefix)
         held = self._held.pop(slot, None)
-        if prefix is None:
+        if prefix is None or not self._is_of(prefix):
             return Placement(slot)
-        is_hot = hot and held == prefix.key and self._failed_hot_proofs < MAX_FAILED_HOT_PROOFS
-        if not is_hot:
+        is_hot = hot and held == prefix.key and self._proofs.trusts_hot
+        if not is_hot and await self._is_still(prefix):
             restored = await self._restored(slot, prefix, deadline)
             if restored is not None:
                 return restored
-        if self._is_worth_saving(prefix) and await self._snapshots.may_write(prefix.key):
+        if (
+            self._is_worth_saving(prefix)
+            and await self._is_still(prefix)
+            and await self._snapshots.may_write(prefix.key)
+        ):
             return await self._evaluated(slot, prefix, is_hot, deadline)
         if is_hot:
             self._held[slot] = prefix.key
-            required = prefix.tokens - TOLERATED_TOKENS
-            return Placement(slot, "hot", prefix, required=required, ready=True)
+            return Placement(slot, "hot", prefix, tokens=prefix.tokens, ready=True)
         # Read as a part of the whole prompt.
         return Placement(slot, "evaluated", prefix)
 
@@ -195,7 +204,7 @@ class PrefixStore:
         if answer.slot_id is not None and answer.slot_id != placement.slot:
             self._slot_ignored(placement.slot, answer.slot_id)
             return PrefixUse("none", 0)
-        self._ignored_slots = 0
+        self._proofs.slot_kept()
         prefix = placement.prefix
         if prefix is None:
             return PrefixUse("none", 0)
@@ -205,7 +214,7 @@ class PrefixStore:
             state, reused = "none", min(reused, cached)
         elif not placement.ready:
             # Nothing was claimed, but the slot may have held the prefix by chance.
-            state, reused = "hot" if cached >= prefix.tokens - TOLERATED_TOKENS else "evaluated", cached
+            state, reused = "hot" if covers(cached, prefix.tokens) else "evaluated", cached
         elif state != "evaluated":
             reused = cached
         self._books.hit(state, reused, reused * (self._ms_per_token or 0.0) / 1000)
@@ -224,7 +233,22 @@ class PrefixStore:
             return True
         return found is self._met and (self._obstacle is None or self._clock() < self._look_again_at)
 
+    def _is_of(self, prefix: PromptPrefix) -> bool:
+        """Whether the prefix was prepared for the backend that is there now."""
+        return self._fingerprint is not None and prefix_key(self._fingerprint, prefix.text) == prefix.key
+
+    async def _is_still(self, prefix: PromptPrefix) -> bool:
+        """The same after a fresh look: another model's file restored, or written under this name, would be nonsense
+        that no later check could find."""
+        if self._clock() - self._looked_at > CONFIRM_SECONDS:
+            found = await self._look()
+            if found.fingerprint is None:
+                return False
+            await self.meet(found)
+        return self._met is not None and self._is_of(prefix)
+
     async def _meet(self, found: Capabilities) -> None:
+        self._looked_at = self._clock()
         marks = (found.fingerprint, found.instance, found.model_ftype, found.slot_window, found.total_slots)
         is_same = marks == self._marks and self._met is not None and not found.is_sleeping
         if not (is_same and self._obstacle is None):
@@ -243,8 +267,8 @@ class PrefixStore:
 
     def _renew(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
-        self._switched_off = None
-        self._failed_proofs = self._failed_evaluations = self._failed_hot_proofs = self._ignored_slots = 0
+        self._proofs = Proofs()
+        self._verdict_is_told = False
         self._ms_per_token = None
         self.lost()
 
@@ -282,20 +306,31 @@ class PrefixStore:
         snapshot = await self._snapshots.find(prefix.key)
         if snapshot is None:
             return None
-        required = snapshot.tokens - TOLERATED_TOKENS
         try:
             tokens = await self._actions.restore(slot, snapshot_name(prefix.key), deadline)
         except RayError as error:
             self._action_failed("restore", error, self._restoring)
             return None
-        if tokens < required:
+        if not covers(tokens, snapshot.tokens):
             self._books.failed("restore")
             self._snapshots.discard(prefix.key)
             return None
         self._restoring.worked()
         self._books.restored()
         self._held[slot] = prefix.key
-        return Placement(slot, "restored", prefix, required=required, ready=True)
+        return Placement(slot, "restored", prefix, tokens=snapshot.tokens, ready=True)
+
+    async def _make_room(self, crowding: Sequence[int], deadline: Deadline) -> None:
+        """A shared KV cache is emptied of idle slots by the server itself when it reads a prompt, but not when it
+        restores one: that is refused instead."""
+        for slot in crowding:
+            self._held.pop(slot, None)
+            try:
+                await self._actions.erase(slot, deadline)
+            except RayError as error:
+                if error.code == "request_timeout":
+                    raise
+                self._books.failed("erase")
 
     async def _evaluated(self, slot: int, prefix: PromptPrefix, is_hot: bool, deadline: Deadline) -> Placement:
         """Read the prefix alone, and save it. A hot one costs a token, so that the rest is not saved with it."""
@@ -312,13 +347,13 @@ class PrefixStore:
         self._learn_reading(evaluation.tokens - evaluation.cached, evaluation.prompt_ms)
         await self._save(slot, prefix, evaluation, deadline)
         self._held[slot] = prefix.key
-        is_hot = is_hot and evaluation.cached >= evaluation.tokens - TOLERATED_TOKENS
+        is_hot = is_hot and covers(evaluation.cached, evaluation.tokens)
         return Placement(
             slot,
             "hot" if is_hot else "evaluated",
             prefix,
             reused=min(evaluation.cached, prefix.tokens),
-            required=evaluation.tokens - TOLERATED_TOKENS,
+            tokens=evaluation.tokens,
             ready=True,
         )
 
@@ -329,7 +364,7 @@ class PrefixStore:
             self._action_failed("save", error, None)
             self._snapshots.discard_unfinished(prefix.key)
             return
-        if not evaluation.tokens - TOLERATED_TOKENS <= tokens <= evaluation.tokens:
+        if not covers(tokens, evaluation.tokens) or tokens > evaluation.tokens:
             # Fewer: nothing worth restoring. More: somebody else's words are in it, and they are not to be kept.
             self._snapshots.write_failed()
             self._snapshots.discard_unfinished(prefix.key)
@@ -355,50 +390,37 @@ class PrefixStore:
 
     def _proven(self, placement: Placement, cached: int) -> bool:
         """Whether the answer covers what was claimed, and what follows if it does not."""
-        if placement.required <= 0:
+        prefix = placement.prefix
+        if not placement.ready or prefix is None:
             return True
-        if cached >= placement.required:
-            if placement.state == "restored":
-                self._failed_proofs = 0
-            elif placement.state == "evaluated":
-                self._failed_evaluations = 0
-            elif self._failed_hot_proofs < MAX_FAILED_HOT_PROOFS:
-                self._failed_hot_proofs = 0
+        if covers(cached, placement.tokens):
+            self._proofs.held(placement.state)
             return True
         self._books.proof_failed()
         self._suspect()
         if placement.state == "hot":
             # One slot was not what it should be; neither may the others be, after a restart that nobody noticed.
-            self._failed_hot_proofs += 1
             self._held.clear()
             self.epoch += 1
         elif placement.state == "restored":
-            self._failed_proofs += 1
-            if placement.prefix is not None:
-                self._snapshots.discard(placement.prefix.key)
-        else:
-            self._failed_evaluations += 1
-        if max(self._failed_proofs, self._failed_evaluations) >= MAX_FAILED_PROOFS:
-            self._switch_off(
-                f"the backend read prompts again {MAX_FAILED_PROOFS} times in a row after their prefix had been "
-                f"{placement.state}: its model or build cannot use a saved KV cache. Models with a sliding window "
-                "can when llama-server is started with --swa-full"
-            )
+            self._snapshots.discard(prefix.key)
+        self._proofs.failed(placement.state)
+        self._heed_verdict()
         return False
 
     def _slot_ignored(self, asked: int, got: int) -> None:
         self._held.pop(asked, None)
         self._held.pop(got, None)
         self._books.failed("slot_ignored")
-        self._ignored_slots += 1
-        if self._ignored_slots >= MAX_IGNORED_SLOTS:
-            self._switch_off(f"the backend answered {MAX_IGNORED_SLOTS} times in a row from another slot than asked")
+        self._proofs.slot_ignored()
+        self._heed_verdict()
 
-    def _switch_off(self, reason: str) -> None:
-        if self._switched_off is None:
-            self._switched_off = reason
+    def _heed_verdict(self) -> None:
+        """At the moment of the verdict, everything stops and one warning is given."""
+        if self._proofs.verdict is not None and not self._verdict_is_told:
+            self._verdict_is_told = True
             self._held.clear()
-            self._books.switched_off(reason)
+            self._books.switched_off(self._proofs.verdict)
             self._books.changed()
 
     def _suspect(self) -> None:

@@ -191,7 +191,8 @@ class LlamaCppProvider:
         from ray.providers.llama_cpp.prefix_store import PrefixStore
 
         actions = SlotActions(self._upstream)
-        return PrefixStore(config.prefix_store, self._adapter.launch_profile, actions, observer)
+        look = self._capabilities.refresh
+        return PrefixStore(config.prefix_store, self._adapter.launch_profile, actions, look, observer)
 
     async def _prefix(self, rendered: RenderedPrompt, context: CallContext) -> PromptPrefix | None:
         """The beginning that this prompt shares with its family: what is declared, or what has been learned if that is
@@ -215,7 +216,9 @@ class LlamaCppProvider:
         """None while the server chooses its slots."""
         if self._store is None or context.slot is None:
             return None
-        return await self._store.place(context.slot, preparation.prefix, context.hot, context.deadline)
+        return await self._store.place(
+            context.slot, preparation.prefix, context.hot, context.deadline, context.crowding
+        )
 
     def _reading_over(self, placement: Placement | None) -> None:
         if self._store is not None and placement is not None:

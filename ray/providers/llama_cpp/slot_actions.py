@@ -82,6 +82,12 @@ class SlotActions:
         one that is cut short."""
         return await self._act(slot, "restore", file_name, "n_restored", deadline)
 
+    async def erase(self, slot: int, deadline: Deadline) -> None:
+        """Empty the slot: its cells of a shared KV cache are free for others."""
+        await self._upstream.call(
+            "POST", f"/slots/{slot}?action=erase", {}, deadline=deadline, timeout_ms=ACTION_TIMEOUT_MS
+        )
+
     async def is_busy(self, slot: int) -> bool:
         """Whether somebody uses the slot at this moment. False when the server does not tell."""
         try:

@@ -19,6 +19,7 @@ from tests.providers.llama_cpp.shop import (
     Shop,
     Watch,
     at_slot,
+    generate,
     provider_of,
     request,
     shop,
@@ -518,5 +519,27 @@ def test_given_a_store_in_use_when_its_health_is_asked_then_it_shows_what_it_did
             )
             assert health["tokensSaved"] == at.watch.tokens > PREFIX_TOKENS
             assert (tmp_path / "unknown.txt").exists()
+
+    run(main())
+
+
+def test_given_another_model_behind_the_url_between_prepare_and_stream_when_asked_then_neither_gets_the_others_file(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            preparation = await at.prepare("four")
+            at.fake.props.update(model_path="/models/other.gguf", media_marker="second start")
+            at.fake.slots.forget()
+            at.provider._store._looked_at -= 10  # type: ignore[attr-defined]  # time has passed
+            answer = await generate(at.provider, preparation, at_slot(0, hot=False))
+            assert use_of(answer).state == "evaluated"
+            await at.settle()
+            assert at.actions("restore") == []
+            assert len(at.snapshots()) == 1
+            await at.ask("five", hot=False)
+            assert use_of(await at.ask("six")).state == "hot"
+            assert len(at.snapshots()) == 2
 
     run(main())

@@ -414,7 +414,8 @@ def in_slot(context: CallContext, admission: Admission, preparation: Preparation
     """The context of a generation that was admitted. Only a known prefix can be known to be hot."""
     if admission.slot is None:
         return context
-    return replace(context, slot=admission.slot, hot=admission.hot and preparation.prefix is not None)
+    hot = admission.hot and preparation.prefix is not None
+    return replace(context, slot=admission.slot, hot=hot, crowding=admission.crowding)
 
 
 def context_window(preparation: Preparation, config: Config) -> int:

@@ -110,14 +110,16 @@ class Admission:
     """One ticket's way through the scheduler; holding it (`async with`) is the right to generate.
 
     Entering waits for the turn; then `slot` is the backend's slot to use, None while the backend chooses, and `hot`
-    tells that this slot begins with the ticket's affinity already. Leaving, by whatever way, gives back the place, its
-    tokens and its slot.
+    tells that this slot begins with the ticket's affinity already; `crowding` names other, idle slots for which the
+    shared pool may have no room any more, and which nobody is given until the prefix is ready. Leaving, by whatever
+    way, gives back the place, its tokens and its slots.
     """
 
     __slots__ = (
         "_granted",
         "_granted_at",
         "_scheduler",
+        "crowding",
         "epoch",
         "held_tokens",
         "hot",
@@ -135,6 +137,7 @@ class Admission:
         self.place = place
         self.slot: int | None = None
         self.hot = False
+        self.crowding: tuple[int, ...] = ()
         self.is_ready = False  # its prefix is in the KV cache
         self.epoch = 0
         self.held_tokens = ticket.cost  # what it leaves in its slot, at most
@@ -364,16 +367,19 @@ class Scheduler:
         assert slot is not None, "`_may_start` has seen a free slot"
         admission.slot = slot.id
         admission.hot = affinity is not None and slot.holds == affinity
-        table.take(slot.id)
+        table.take(slot.id, admission.ticket.cost)
         if self._pool is not None:
-            table.empty(crowded_out(table.slots, self._inflight_tokens, self._pool))
+            lost = crowded_out(table.slots, self._pool)
+            table.clear_away(lost)
+            admission.crowding = tuple(slot.id for slot in lost)
 
     def _wake_at_guard(self, now: float) -> None:
         """Nothing need happen before the oldest ticket passes the guard, and then it may go although it is held."""
         oldest = next(iter(self._waiting.values())).place
-        remaining = oldest.since + self._guard_s - now
+        remaining = self._guard_s - (now - oldest.since)
         if remaining > 0 and oldest.affinity in self._prefilling():
-            self._guard_timer = asyncio.get_running_loop().call_later(remaining, self._dispatch)
+            # A timer may come a rounding error too early, and then once more.
+            self._guard_timer = asyncio.get_running_loop().call_later(max(remaining, 0.001), self._dispatch)
 
     def _drop_expired(self) -> None:
         """Nobody is waiting any more for the answer of a ticket whose deadline has passed: do not start it."""
@@ -391,8 +397,15 @@ class Scheduler:
     def _prefix_ready(self, admission: Admission) -> None:
         if admission.slot is not None and self._is_current(admission):
             self._table.holds(admission.slot, admission.place.affinity)
+        self._release_crowding(admission)
         if self._waiting and admission.place.order in self._running:
             self._dispatch()
+
+    def _release_crowding(self, admission: Admission) -> None:
+        """What had to be emptied for this one is empty now, or nobody knows because it ended before."""
+        for number in admission.crowding:
+            self._table.give_back(number, 0 if admission.is_ready else None)
+        admission.crowding = ()
 
     def _learned(self, admission: Admission, slot_id: int) -> None:
         """A backend that says it used another slot than the assigned one has left both in an unknown state."""
@@ -409,9 +422,11 @@ class Scheduler:
         order, cost = admission.place.order, admission.place.cost
         if order in self._running:
             if admission.slot is not None:
-                if not admission.is_ready or not self._is_current(admission):
+                is_known = admission.is_ready and self._is_current(admission)
+                if not is_known:
                     self._table.forget(admission.slot)
-                self._table.give_back(admission.slot, admission.held_tokens)
+                self._table.give_back(admission.slot, admission.held_tokens if is_known else None)
+            self._release_crowding(admission)
             del self._running[order]
             self._inflight_tokens -= cost
         elif self._waiting.pop(order, None) is not None:

@@ -7,7 +7,7 @@ with. While the backend chooses, the table is what the answers told, good for a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -52,21 +52,22 @@ def assign(slots: Iterable[Slot], affinity: str | None, wanted: AbstractSet[str 
     return min((slot for slot in slots if not slot.busy), key=sacrifice, default=None)
 
 
-def crowded_out(slots: Sequence[Slot], running_tokens: int, pool: int) -> list[Slot]:
+def crowded_out(slots: Iterable[Slot], pool: int) -> list[Slot]:
     """The idle slots that a shared pool of `pool` cells may no longer have room for, next to what runs.
 
     llama-server never fails a generation for what idle slots hold: when the unified KV cache is full it empties them
-    one by one, lowest id first (measured), and tells nobody. `running_tokens` is the most that will be needed, so a
-    slot named here may still hold its content; taking it for lost costs one restore.
+    one by one, lowest id first (measured), and tells nobody. A restore it refuses instead. The tokens of busy slots are
+    the most that they will need, so a slot named here may still hold its content; taking it for lost costs one restore.
     """
-    idle = [slot for slot in slots if not slot.busy and slot.tokens > 0]
-    excess = running_tokens + sum(slot.tokens for slot in idle) - pool
+    filled = sorted((slot for slot in slots if slot.tokens > 0), key=lambda slot: slot.id)
+    excess = sum(slot.tokens for slot in filled) - pool
     lost: list[Slot] = []
-    for slot in sorted(idle, key=lambda slot: slot.id):
+    for slot in filled:
         if excess <= 0:
             break
-        lost.append(slot)
-        excess -= slot.tokens
+        if not slot.busy:
+            lost.append(slot)
+            excess -= slot.tokens
     return lost
 
 
@@ -80,12 +81,15 @@ class SlotTable:
         self._uses = 0
 
     def follow(self, count: int | None, epoch: int) -> None:
-        """Adopt what the provider says now. Whoever owned the slots until now, or the backend's caches, are gone: then
-        nothing is known any more. What runs keeps its slot."""
+        """Adopt what the provider says now. When the backend's caches are gone, or somebody else chose the slots until
+        now, nothing is known any more. What runs keeps its slot."""
         if epoch == self.epoch and count == self.count:
             return
-        if epoch != self.epoch or count is None or self.count is None:
-            self._slots = {slot.id: Slot(slot.id, busy=True) for slot in self._slots.values() if slot.busy}
+        if (count is None) != (self.count is None):
+            self._slots = {slot.id: replace(slot, holds=None) for slot in self._slots.values() if slot.busy}
+        elif epoch != self.epoch:
+            # Their cells count as filled until that is known better: what was disproven may still lie in them.
+            self._slots = {slot.id: replace(slot, holds=None) for slot in self._slots.values()}
         self.epoch, self.count = epoch, count
         if count is not None:
             self._slots = {slot.id: slot for slot in self._slots.values() if slot.busy or slot.id < count}
@@ -113,10 +117,12 @@ class SlotTable:
         free.subtract(running)
         return frozenset(affinity for affinity, count in free.items() if affinity is not None and count > 0)
 
-    def take(self, number: int) -> None:
-        """A generation starts in a slot. What it leaves there is known when it ends: see `holds` and `forget`."""
+    def take(self, number: int, tokens: int) -> None:
+        """A generation of up to `tokens` starts in a slot, next to what is still in it. What it leaves there is known
+        when it ends: see `holds` and `forget`."""
         self._uses += 1
-        self._slots[number] = replace(self._slots[number], used=self._uses, busy=True)
+        slot = self._slots[number]
+        self._slots[number] = replace(slot, tokens=max(slot.tokens, tokens), used=self._uses, busy=True)
 
     def holds(self, number: int, affinity: str | None) -> None:
         """The beginning of a running generation's prompt is in its slot."""
@@ -124,24 +130,24 @@ class SlotTable:
         if slot is not None:
             self._slots[number] = replace(slot, holds=affinity)
 
-    def give_back(self, number: int, tokens: int) -> None:
-        """A generation ended in a slot and leaves up to `tokens` cells filled."""
+    def give_back(self, number: int, tokens: int | None = None) -> None:
+        """A generation ended in a slot and leaves up to `tokens` cells filled; None: it may not have begun."""
         slot = self._slots.get(number)
         if slot is None:
             return
         if self.count is None or number >= self.count:
             del self._slots[number]
         else:
-            self._slots[number] = replace(slot, tokens=tokens, busy=False)
+            self._slots[number] = replace(slot, tokens=slot.tokens if tokens is None else tokens, busy=False)
 
     def forget(self, number: int) -> None:
         """Nobody knows what the slot holds."""
         self.holds(number, None)
 
-    def empty(self, lost: Iterable[Slot]) -> None:
-        """These slots may have lost their content."""
+    def clear_away(self, lost: Iterable[Slot]) -> None:
+        """These idle slots may lose their content, and are not given away while somebody may empty them."""
         for slot in lost:
-            self._slots[slot.id] = replace(slot, holds=None, tokens=0)
+            self._slots[slot.id] = replace(slot, holds=None, busy=True)
 
     def learn(self, number: int, affinity: str | None) -> None:
         """While the backend chooses: it used this slot for a prompt of this affinity."""

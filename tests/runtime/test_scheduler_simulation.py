@@ -39,20 +39,40 @@ class Broken(Exception):
 class Backend:
     """What is true, whatever the scheduler believes. `slots`: how many may be assigned, None while it chooses."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, *, is_pool_shared: bool) -> None:
         self.chance = chance
+        self.is_pool_shared = is_pool_shared
         self.slots: int | None = None
         self.epoch = 0
         self.content: dict[int, str | None] = {}
+        self.cells: dict[int, int] = {}
+        self.reserved: Counter[int] = Counter()
         self.busy: set[int] = set()
         self.reading: Counter[str] = Counter()  # cold prefixes being read now
 
     def flip(self) -> None:
-        self.slots = self.chance.choice([None, 1, 2, MAX_SLOTS])
+        self.slots = MAX_SLOTS if self.is_pool_shared else self.chance.choice([None, 1, 2, MAX_SLOTS])
 
     def restart(self) -> None:
         self.epoch += 1
         self.content.clear()
+        self.cells.clear()
+
+    def fill(self, slot: int, cells: int) -> None:
+        """A slot holds so many cells. When a shared pool is full, idle slots are emptied, lowest id first."""
+        if not self.is_pool_shared:
+            return
+        self.cells[slot] = cells
+        for idle in sorted(self.cells.keys() - self.busy):
+            if sum(self.cells.values()) <= INFLIGHT_TOKENS:
+                return
+            self.cells.pop(idle)
+            self.content[idle] = None
+
+    def empty(self, slots: tuple[int, ...]) -> None:
+        for slot in slots:
+            self.cells.pop(slot, None)
+            self.content[slot] = None
 
     def pick(self) -> int:
         """The slot that the backend itself takes."""
@@ -62,7 +82,7 @@ class Backend:
 class Watched(Scheduler):
     """A scheduler that is checked at each start."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, is_pool_shared: bool) -> None:
         config = tiny_config(
             scheduler={
                 "concurrency": CONCURRENCY,
@@ -74,11 +94,13 @@ class Watched(Scheduler):
             }
         )
         super().__init__(config, lambda: time.monotonic(), slots=lambda: backend.slots, epoch=lambda: backend.epoch)
+        self._pool = INFLIGHT_TOKENS if is_pool_shared else None
         self.backend = backend
         self.starts = 0
         self.hot_starts = 0
         self.past_guard = 0
         self.held_back = 0
+        self.crowded = 0
 
     def _start(self, admission: Admission, now: float) -> None:
         oldest = next(iter(self._waiting.values()))
@@ -92,6 +114,14 @@ class Watched(Scheduler):
         self.starts += 1
         self.hot_starts += admission.hot
         self.past_guard += past_guard
+        self.crowded += bool(admission.crowding)
+        for slot in admission.crowding:
+            self.backend.reserved[slot] += 1
+
+    def _release_crowding(self, admission: Admission) -> None:
+        for slot in admission.crowding:
+            self.backend.reserved[slot] -= 1
+        super()._release_crowding(admission)
 
     def _check_limits(self, admission: Admission, unpinned: list[Admission]) -> None:
         running, slots = list(self._running.values()), self.backend.slots
@@ -104,6 +134,8 @@ class Watched(Scheduler):
         assert admission.slot is not None
         assert 0 <= admission.slot < slots
         assert admission.slot not in self.backend.busy, "a slot was given to two generations"
+        assert self.backend.reserved[admission.slot] == 0, "a slot was given away while it is being emptied"
+        assert self.backend.busy.isdisjoint(admission.crowding), "a slot in use is to be emptied"
         assert unpinned == [], "a slot was assigned while nobody knew which ones were taken"
 
     def _check_prefix(self, admission: Admission, *, past_guard: bool) -> None:
@@ -131,10 +163,9 @@ class Watched(Scheduler):
 
 async def generation(scheduler: Watched, ticket: Ticket, outcomes: Counter[str]) -> None:
     """One request from its arrival to its end, well or badly."""
-    backend, chance = scheduler.backend, scheduler.backend.chance
     try:
         async with scheduler.admit(ticket) as admission:
-            await _generate(backend, chance, ticket, admission)
+            await _generate(scheduler, ticket, admission)
             outcomes["answered"] += 1
     except Broken:
         outcomes["failed"] += 1
@@ -144,12 +175,15 @@ async def generation(scheduler: Watched, ticket: Ticket, outcomes: Counter[str])
         outcomes["cancelled"] += 1
 
 
-async def _generate(backend: Backend, chance: random.Random, ticket: Ticket, admission: Admission) -> None:
+async def _generate(scheduler: Watched, ticket: Ticket, admission: Admission) -> None:
     assert not ticket.deadline.expired()
+    backend, chance = scheduler.backend, scheduler.backend.chance
     slot = backend.pick() if admission.slot is None else admission.slot
     affinity, epoch = ticket.affinity, backend.epoch
     cold = affinity is not None and admission.slot is not None and not admission.hot
     backend.busy.add(slot)
+    backend.empty(admission.crowding)
+    backend.fill(slot, min(backend.cells.get(slot, 0), ticket.cost))  # what does not match the prompt is dropped
     if not admission.hot:
         backend.content[slot] = None
     if cold and affinity is not None:
@@ -159,6 +193,7 @@ async def _generate(backend: Backend, chance: random.Random, ticket: Ticket, adm
         if chance.random() < 0.05:
             backend.content[slot] = None
             raise Broken
+        backend.fill(slot, ticket.cost)
         if backend.epoch == epoch:
             backend.content[slot] = affinity
         if cold and affinity is not None:
@@ -168,7 +203,9 @@ async def _generate(backend: Backend, chance: random.Random, ticket: Ticket, adm
         await asyncio.sleep(chance.uniform(0.05, 0.5))
         if chance.random() < 0.05:
             raise Broken
-        admission.learned(slot, chance.randint(1, ticket.cost))
+        tokens = chance.randint(1, ticket.cost)
+        backend.fill(slot, tokens)
+        admission.learned(slot, tokens)
     finally:
         backend.busy.discard(slot)
         if cold and affinity is not None:
@@ -189,11 +226,11 @@ async def _disturb(backend: Backend, tasks: list[asyncio.Task[None]]) -> None:
             backend.flip()
 
 
-async def _simulate(seed: int, arrivals: int) -> tuple[Watched, Counter[str]]:
+async def _simulate(seed: int, arrivals: int, *, is_pool_shared: bool) -> tuple[Watched, Counter[str]]:
     chance = random.Random(seed)
-    backend = Backend(chance)
+    backend = Backend(chance, is_pool_shared=is_pool_shared)
     backend.flip()
-    scheduler = Watched(backend)
+    scheduler = Watched(backend, is_pool_shared=is_pool_shared)
     outcomes: Counter[str] = Counter()
     tasks: list[asyncio.Task[None]] = []
     disturbance = asyncio.create_task(_disturb(backend, tasks))
@@ -214,12 +251,13 @@ async def _simulate(seed: int, arrivals: int) -> tuple[Watched, Counter[str]]:
     return scheduler, outcomes
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("is_pool_shared", [False, True])
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_limits_hold_nobody_is_overtaken_past_the_guard_and_the_books_balance(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, is_pool_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrivals = 2_000
-    scheduler, outcomes = run_in_virtual_time(_simulate(seed, arrivals), monkeypatch)
+    scheduler, outcomes = run_in_virtual_time(_simulate(seed, arrivals, is_pool_shared=is_pool_shared), monkeypatch)
     snapshot = scheduler.snapshot()
     counts = (snapshot.queue_depth, snapshot.in_flight, snapshot.queued_tokens, snapshot.in_flight_tokens)
     assert counts == (0, 0, 0, 0)
@@ -228,3 +266,4 @@ def test_whatever_happens_limits_hold_nobody_is_overtaken_past_the_guard_and_the
     assert outcomes["answered"] > arrivals / 4
     assert min(outcomes["cancelled"], outcomes["failed"], outcomes["queue_full"]) > 20
     assert min(scheduler.hot_starts, scheduler.past_guard, scheduler.held_back) > 5
+    assert (scheduler.crowded > 20) is is_pool_shared

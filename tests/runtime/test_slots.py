@@ -48,8 +48,8 @@ def test_what_a_busy_slot_holds_is_not_hot_in_a_free_one() -> None:
     [(200, []), (212, []), (213, [0]), (312, [0]), (313, [0, 2]), (512, [0, 2])],
 )
 def test_a_full_shared_pool_empties_idle_slots_from_the_lowest_id_on(running_tokens: int, expected: list[int]) -> None:
-    slots = [Slot(2, "c", tokens=200), Slot(0, "a", tokens=100), Slot(1, "b", tokens=999, busy=True), Slot(3)]
-    assert [slot.id for slot in crowded_out(slots, running_tokens, 512)] == expected
+    slots = [Slot(2, "c", tokens=200), Slot(0, "a", tokens=100), Slot(1, tokens=running_tokens, busy=True), Slot(3)]
+    assert [slot.id for slot in crowded_out(slots, 512)] == expected
 
 
 def table_of(count: int) -> SlotTable:
@@ -62,7 +62,7 @@ def filled(count: int = 2) -> SlotTable:
     """Every slot used once, by the families a, b, c, …"""
     table = table_of(count)
     for number in range(count):
-        table.take(number)
+        table.take(number, 10)
         table.holds(number, "abcdefgh"[number])
         table.give_back(number, 10)
     return table
@@ -74,7 +74,7 @@ def held(table: SlotTable) -> dict[int, str | None]:
 
 def test_a_slot_holds_a_prefix_from_the_moment_it_is_ready() -> None:
     table = table_of(1)
-    table.take(0)
+    table.take(0, 10)
     assert held(table) == {0: None}
     table.holds(0, "a")
     assert held(table) == {0: "a"}
@@ -85,7 +85,7 @@ def test_a_slot_holds_a_prefix_from_the_moment_it_is_ready() -> None:
 
 def test_a_backend_that_lost_its_caches_holds_nothing() -> None:
     table = filled()
-    table.take(1)
+    table.take(1, 10)
     table.follow(2, 1)
     assert held(table) == {0: None, 1: None}
     assert [slot.busy for slot in sorted(table.slots, key=lambda slot: slot.id)] == [False, True]
@@ -103,7 +103,7 @@ def test_when_slots_are_no_longer_assigned_nothing_is_known_until_answers_tell()
 
 def test_fewer_slots_leave_those_alone_that_run_and_more_are_empty() -> None:
     table = filled(3)
-    table.take(2)
+    table.take(2, 10)
     table.follow(1, 0)
     assert held(table) == {0: "a"}
     table.follow(4, 0)
@@ -116,8 +116,8 @@ def test_fewer_slots_leave_those_alone_that_run_and_more_are_empty() -> None:
 
 def test_all_slots_are_there_after_the_caches_were_lost_while_more_run_than_there_are_slots() -> None:
     table = filled(4)
-    table.take(2)
-    table.take(3)
+    table.take(2, 10)
+    table.take(3, 10)
     table.follow(2, 1)
     assert held(table) == {0: None, 1: None}
 
@@ -142,3 +142,30 @@ def test_while_slots_are_assigned_nothing_is_learned_from_answers() -> None:
     table = table_of(2)
     table.learn(1, "z")
     assert held(table) == {0: None, 1: None}
+
+
+def test_what_may_lose_its_content_is_not_given_away_until_that_has_happened() -> None:
+    table = filled()
+    table.clear_away([slot for slot in table.slots if slot.id == 0])
+    assert held(table) == {0: None, 1: "b"}
+    slot = assign(table.slots, "c", set())
+    assert slot is not None
+    assert slot.id == 1
+    table.give_back(0)
+    assert table.slots[0] == Slot(0, tokens=10, used=1)
+    table.clear_away(table.slots[:1])
+    table.give_back(0, 0)
+    assert table.slots[0] == Slot(0, used=1)
+
+
+def test_a_generation_that_may_not_have_begun_leaves_the_cells_of_the_one_before() -> None:
+    table = table_of(1)
+    table.take(0, 300)
+    table.give_back(0, 250)
+    table.take(0, 20)
+    assert table.slots[0].tokens == 250
+    table.give_back(0)
+    assert table.slots[0].tokens == 250
+    table.take(0, 400)
+    table.give_back(0, 30)
+    assert table.slots[0].tokens == 30

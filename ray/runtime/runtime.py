@@ -18,6 +18,7 @@ from ray.config import Config
 from ray.errors import RayError, truncated
 from ray.providers import CallContext, Preparation, Provider
 from ray.runtime.books import Books
+from ray.runtime.budget import context_window
 from ray.runtime.cache import ResponseCache
 from ray.runtime.generation import Answer, Generation, Reader, Source
 from ray.runtime.health import BackendWatch, WarmState
@@ -41,7 +42,7 @@ from ray.runtime.result import (
     unfinished,
     usage_of,
 )
-from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket, launch_profile, slot_context
+from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket
 from ray.runtime.shaping import ShapedRequest, Shaper
 from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_prompts
 from ray.telemetry import Logger, Metrics
@@ -416,19 +417,6 @@ def in_slot(context: CallContext, admission: Admission, preparation: Preparation
         return context
     hot = admission.hot and preparation.prefix is not None
     return replace(context, slot=admission.slot, hot=hot, crowding=admission.crowding)
-
-
-def context_window(preparation: Preparation, config: Config) -> int:
-    """Tokens that prompt and answer may fill together: the backend's word, else the launch profile's, else the
-    operational figures', else the model's."""
-    if preparation.context_window is not None and preparation.context_window > 0:
-        return preparation.context_window
-    launch = launch_profile(config)
-    if launch is not None:
-        return slot_context(launch)
-    if config.model.operational is not None:
-        return config.model.operational.preferred_ctx_size
-    return config.model.context_window
 
 
 def answer_size(key: str, answer: Answer) -> int:

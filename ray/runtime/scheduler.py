@@ -17,51 +17,12 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ray.clock import Deadline
-from ray.config import Config, LaunchProfile, LlamaCppAdapter
+from ray.config import Config
 from ray.errors import RayError
+from ray.runtime.budget import inflight_token_budget, shared_pool
 from ray.runtime.line import NOBODY, Waiting, choose, guard_seconds
 from ray.runtime.slots import SlotTable, assign, crowded_out
 from ray.types import Lane
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBudget:
-    """How many tokens may be in flight: all requests `together`, and `each` one alone."""
-
-    together: int
-    each: int
-
-
-def inflight_token_budget(config: Config) -> TokenBudget:
-    """The in-flight tokens that both the operator and the backend's KV cache allow.
-
-    llama-server with a unified KV cache shares one pool of `ctxSize` tokens between all slots and fails every
-    generation in it when the pool overflows; without, each of the `parallel` slots owns an equal part of it.
-    """
-    limit = config.scheduler.max_inflight_tokens
-    launch = launch_profile(config)
-    if launch is None:
-        return TokenBudget(limit, limit)
-    return TokenBudget(min(limit, launch.ctx_size), min(limit, slot_context(launch)))
-
-
-def launch_profile(config: Config) -> LaunchProfile | None:
-    """How the backend was launched, where the config says so."""
-    adapter = config.model.adapter
-    return adapter.launch_profile if isinstance(adapter, LlamaCppAdapter) else None
-
-
-def shared_pool(config: Config) -> int | None:
-    """Cells of the KV cache that all slots share, idle ones too; None when each slot has its own or nobody says."""
-    launch = launch_profile(config)
-    return launch.ctx_size if launch is not None and launch.enable_unified_kv and launch.parallel > 1 else None
-
-
-def slot_context(launch: LaunchProfile) -> int:
-    """Tokens that one request may fill in the KV cache: the whole pool if it is shared, else one slot's part."""
-    if launch.enable_unified_kv:
-        return launch.ctx_size
-    return max(1, launch.ctx_size // max(1, launch.parallel))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,9 @@ import pytest
 from ray.clock import Deadline
 from ray.config import Config, LaunchProfile, LlamaCppAdapter, config_from_mapping
 from ray.errors import RayError
+from ray.runtime.budget import TokenBudget, inflight_token_budget
 from ray.runtime.line import guard_seconds
-from ray.runtime.scheduler import (
-    Admission,
-    Scheduler,
-    SchedulerSnapshot,
-    Ticket,
-    TokenBudget,
-    inflight_token_budget,
-)
+from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket
 from ray.types import Lane
 from tests.fakes.provider import until
 from tests.runtime.support import tiny_config

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from ray.providers.base import PrefixObserver
 from ray.types import PrefixState
 
+# Shorter readings say little about the speed, and each new one counts for a fifth.
+MIN_TIMED_TOKENS = 32
+NEWEST_SHARE = 0.2
 STATES: tuple[PrefixState, ...] = ("hot", "restored", "evaluated", "none")
 # Bytes, snapshots, files that are not the store's own, whether the store is in use.
 Level = tuple[int, int, int, bool]
@@ -78,3 +81,20 @@ class PrefixBooks:
         """What the store holds, or whether it is in use, is different now."""
         if self._observer is not None:
             self._observer.level(*self._level())
+
+
+class ReadingSpeed:
+    """How fast the backend has read prompts lately."""
+
+    def __init__(self) -> None:
+        self._ms_per_token: float | None = None
+
+    def learn(self, tokens: int, milliseconds: float | None) -> None:
+        """`tokens` were read in `milliseconds`, None when that is not known."""
+        if milliseconds and tokens >= MIN_TIMED_TOKENS:
+            seen, known = milliseconds / tokens, self._ms_per_token
+            self._ms_per_token = seen if known is None else known + NEWEST_SHARE * (seen - known)
+
+    def seconds(self, tokens: int) -> float:
+        """What reading `tokens` would take; 0 while nothing is known."""
+        return tokens * (self._ms_per_token or 0.0) / 1000

@@ -25,7 +25,7 @@ from ray.host import DiskThread
 from ray.providers.base import PrefixObserver, PromptPrefix
 from ray.providers.llama_cpp.capabilities import Capabilities
 from ray.providers.llama_cpp.fingerprint import backend_fingerprint, prefix_key
-from ray.providers.llama_cpp.prefix_books import Level, PrefixBooks
+from ray.providers.llama_cpp.prefix_books import Level, PrefixBooks, ReadingSpeed
 from ray.providers.llama_cpp.prefixes import Sightings
 from ray.providers.llama_cpp.proofs import Proofs, covers
 from ray.providers.llama_cpp.slot_actions import Evaluation, SlotActions
@@ -39,8 +39,6 @@ SUSPICION_SECONDS = 60.0
 RETRY_SECONDS = 60.0
 # A server takes longer than this to be exchanged for another one.
 CONFIRM_SECONDS = 1.0
-# Reading speed is learned from prompts of at least that many tokens.
-MIN_TIMED_TOKENS = 32
 NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
 
 
@@ -97,8 +95,9 @@ class PrefixStore:
         self._look_again_at = 0.0
         self._looked_at = -math.inf
         self._held: dict[int, str] = {}
+        self._reading: dict[str, asyncio.Future[None]] = {}
         self._suspicious_until = 0.0
-        self._ms_per_token: float | None = None
+        self._speed = ReadingSpeed()
 
     # -- what is usable
 
@@ -168,16 +167,18 @@ class PrefixStore:
         if prefix is None or not self._is_of(prefix):
             return Placement(slot)
         is_hot = hot and held == prefix.key and self._proofs.trusts_hot
-        if not is_hot and await self._is_still(prefix):
+        if not is_hot:
             restored = await self._restored(slot, prefix, deadline)
             if restored is not None:
                 return restored
-        if (
-            self._is_worth_saving(prefix)
-            and await self._is_still(prefix)
-            and await self._snapshots.may_write(prefix.key)
-        ):
-            return await self._evaluated(slot, prefix, is_hot, deadline)
+        if self._is_worth_saving(prefix) and prefix.key not in self._reading:
+            reading = self._reading[prefix.key] = asyncio.get_running_loop().create_future()
+            try:
+                if await self._is_still(prefix) and await self._snapshots.may_write(prefix.key):
+                    return await self._evaluated(slot, prefix, is_hot, deadline)
+            finally:
+                del self._reading[prefix.key]
+                reading.set_result(None)
         if is_hot:
             self._held[slot] = prefix.key
             return Placement(slot, "hot", prefix, tokens=prefix.tokens, ready=True)
@@ -196,7 +197,9 @@ class PrefixStore:
 
     def over(self, placement: Placement, answer: ProviderDiagnostics) -> PrefixUse:
         """The generation is over: is what was claimed true?"""
-        self._learn_speed(answer)
+        timings = answer.timings
+        if timings is not None and answer.tokens_evaluated is not None:
+            self._speed.learn(answer.tokens_evaluated - (answer.tokens_cached or 0), timings.prompt_ms)
         if placement.slot is None:
             # The server has chosen, so what it chose now holds something else.
             self._held.pop(-1 if answer.slot_id is None else answer.slot_id, None)
@@ -217,7 +220,7 @@ class PrefixStore:
             state, reused = "hot" if covers(cached, prefix.tokens) else "evaluated", cached
         elif state != "evaluated":
             reused = cached
-        self._books.hit(state, reused, reused * (self._ms_per_token or 0.0) / 1000)
+        self._books.hit(state, reused, self._speed.seconds(reused))
         return PrefixUse(state, reused)
 
     async def close(self) -> None:
@@ -269,7 +272,7 @@ class PrefixStore:
         self._fingerprint = fingerprint
         self._proofs = Proofs()
         self._verdict_is_told = False
-        self._ms_per_token = None
+        self._speed = ReadingSpeed()
         self.lost()
 
     async def _find_obstacle(self, found: Capabilities) -> str | None:
@@ -300,8 +303,14 @@ class PrefixStore:
         return prefix.worth_saving or self._sightings.count(prefix.key) >= self._min_sightings
 
     async def _restored(self, slot: int, prefix: PromptPrefix, deadline: Deadline) -> Placement | None:
-        """None when there is no snapshot, or it cannot be had."""
-        if self._restoring.pausing:
+        """None when there is no snapshot, or it cannot be had.
+
+        Waits while another slot reads the same prefix to save it: two readings side by side take as long as one after
+        the other, and restoring takes milliseconds.
+        """
+        while (reading := self._reading.get(prefix.key)) is not None and not deadline.expired():
+            await asyncio.wait([reading], timeout=deadline.remaining())
+        if self._restoring.pausing or not self._snapshots.known(prefix.key) or not await self._is_still(prefix):
             return None
         snapshot = await self._snapshots.find(prefix.key)
         if snapshot is None:
@@ -344,7 +353,7 @@ class PrefixStore:
         if evaluation.slot is not None and evaluation.slot != slot:
             self._slot_ignored(slot, evaluation.slot)
             return Placement(None, prefix=prefix)
-        self._learn_reading(evaluation.tokens - evaluation.cached, evaluation.prompt_ms)
+        self._speed.learn(evaluation.tokens - evaluation.cached, evaluation.prompt_ms)
         await self._save(slot, prefix, evaluation, deadline)
         self._held[slot] = prefix.key
         is_hot = is_hot and covers(evaluation.cached, evaluation.tokens)
@@ -425,15 +434,3 @@ class PrefixStore:
 
     def _suspect(self) -> None:
         self._suspicious_until = self._clock() + SUSPICION_SECONDS
-
-    # -- speed
-
-    def _learn_speed(self, answer: ProviderDiagnostics) -> None:
-        timings = answer.timings
-        if timings is not None and timings.prompt_ms is not None and answer.tokens_evaluated is not None:
-            self._learn_reading(answer.tokens_evaluated - (answer.tokens_cached or 0), timings.prompt_ms)
-
-    def _learn_reading(self, tokens: int, milliseconds: float) -> None:
-        if tokens >= MIN_TIMED_TOKENS and milliseconds > 0:
-            seen, known = milliseconds / tokens, self._ms_per_token
-            self._ms_per_token = seen if known is None else 0.8 * known + 0.2 * seen

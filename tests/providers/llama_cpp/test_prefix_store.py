@@ -12,7 +12,7 @@ import pytest
 
 from ray.errors import RayError
 from ray.types import InferenceRequest, Message
-from tests.fakes.llama_server import Answer, cut_answer, error_answer, hanging_answer, json_answer
+from tests.fakes.llama_server import Answer, Exchange, cut_answer, error_answer, hanging_answer, json_answer
 from tests.providers.llama_cpp.shop import (
     OTHER_SYSTEM,
     SYSTEM,
@@ -102,6 +102,46 @@ def test_given_a_restored_prefix_when_streamed_then_the_slot_is_known_to_be_hot_
                 first = await anext(chunks)
                 assert (first.text, first.finish) == ("", None)
                 assert len(at.fake.received("/completion")) == sent
+
+    run(main())
+
+
+def test_given_two_relatives_on_two_cold_slots_when_generated_then_one_reads_and_the_other_restores(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            reading, go = asyncio.Event(), asyncio.Event()
+
+            async def slow(exchange: Exchange) -> None:
+                reading.set()
+                await go.wait()
+                await at.fake._answer_completion(exchange)
+
+            at.fake.script("/completion", slow)
+            first = asyncio.create_task(at.ask("one", hot=False, warming=True))
+            await reading.wait()
+            second = asyncio.create_task(at.ask("two", slot=1, hot=False))
+            await asyncio.wait([second], timeout=0.05)
+            assert len(at.fake.received("/completion")) == 1
+            go.set()
+            assert [use_of(await first).state, use_of(await second).state] == ["evaluated", "restored"]
+
+    run(main())
+
+
+def test_given_a_relative_that_leaves_while_it_reads_when_another_waits_for_it_then_that_one_reads(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            at.fake.script("/completion", hanging_answer())
+            first = asyncio.create_task(at.ask("one", hot=False, warming=True))
+            await at.fake.wait_for("/completion")
+            second = asyncio.create_task(at.ask("two", slot=1, hot=False))
+            await at.fake.wait_for("/tokenize", 3)
+            first.cancel()
+            assert use_of(await second).state == "evaluated"
 
     run(main())
 

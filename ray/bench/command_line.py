@@ -27,6 +27,7 @@ _SIZES = (
     ("slots", 8, "slots of llama-server"),
     ("prefix_tokens", 8_192, "tokens of a system text"),
     ("answer_tokens", 2_048, "most tokens of an answer"),
+    ("rounds", 100, "times that all passes of all sides are gone through, in turn"),
     ("pairs", 1_000, "questions of the one-client part"),
 )
 

@@ -33,11 +33,10 @@ from ray.bench.process import cpu_seconds, foreign_share, machine_ticks
 from ray.bench.workload import Question, Workload
 
 RAM_CACHE_MIB = 512
-COLD, STEADY, RESTARTED = "first", "second", "restarted"
-PASS_TURNS = {COLD: 0, STEADY: 1, RESTARTED: 2}
-_ALONE_TURN = 3
+COLD, STEADY, RESTARTED = PASSES = ("first", "second", "restarted")
 WARMING_QUESTIONS = 3
-_SAMPLE_TURN = 4
+# Turns of the workload: two for the last parts, then three for the passes of each round.
+_ALONE_TURN, _SAMPLE_TURN, _FIRST_PASS_TURN = 0, 1, 2
 # A prompt that has nothing in common with the workload: it maps the model, and the gateway asks what the server can do.
 _HELLO = Question(-1, "Be brief.", "Good morning!")
 
@@ -46,7 +45,8 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class PrefixPlan:
-    """How much is asked. `requests` per pass; `pairs`: of questions with one client; `tokens` at most per answer."""
+    """How much is asked. `requests` per pass; `rounds`: how often all passes of all sides are gone through, each time
+    with other lines in another order; `pairs`: of questions with one client."""
 
     families: int = 6
     clients: int = 8
@@ -54,6 +54,7 @@ class PrefixPlan:
     slots: int = 2
     prefix_tokens: int = 365
     answer_tokens: int = 32
+    rounds: int = 1
     pairs: int = 12
     seed: int = 7
     store: bool = True
@@ -65,10 +66,12 @@ QUICK = PrefixPlan(families=3, clients=3, requests=6, prefix_tokens=96, answer_t
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One side's way through one pass. `work`: of the backend; CPU seconds of both processes, 0 without a gateway;
-    `foreign`: the share of the machine, 0 to 1, that processes outside the bench used meanwhile."""
+    """One side's way through one pass of a round, counted from 0. `work`: of the backend; CPU seconds of both
+    processes, 0 without a gateway; `foreign`: the share of the machine, 0 to 1, that processes outside the bench used
+    meanwhile."""
 
     side: Side
+    round: int
     name: str
     load: Load
     work: Work
@@ -108,20 +111,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Everything that came out. `store`: Ray's own metrics of the prefix store, one mapping for each gateway that
-    was started for the passes."""
+    """Everything that came out. `store`: Ray's own metrics of the prefix store, two mappings for each round: before
+    and after the restart."""
 
     passes: Sequence[Pass]
     pairs: Sequence[Pair]
     samples: Sequence[Sample]
     store: Sequence[Mapping[str, float]]
 
-    def rate(self, side: str, name: str) -> float:
-        """Tokens per second of a pass. Raises `KeyError` when there was none."""
-        for one in self.passes:
-            if (one.side.id, one.name) == (side, name):
-                return one.load.tokens_per_second
-        raise KeyError((side, name))
+    def rates(self, side: str, name: str) -> list[float]:
+        """Tokens per second of a pass, for each round."""
+        return [one.load.tokens_per_second for one in self.passes if (one.side.id, one.name) == (side, name)]
 
 
 def measure_prefix(plan: PrefixPlan, model: Model, python: str, progress: Progress) -> Measured:
@@ -130,13 +130,12 @@ def measure_prefix(plan: PrefixPlan, model: Model, python: str, progress: Progre
         bench = _Bench(plan, model, Workplace.prepare(Path(directory), python), progress)
         workload = bench.workload()
         passes: list[Pass] = []
-        passes += bench.passes(direct_side(0), workload, (COLD, STEADY), [])
-        remembering = direct_side(RAM_CACHE_MIB)
-        passes += bench.passes(remembering, workload, (COLD, STEADY), [])
-        passes += bench.passes(remembering, workload, (RESTARTED,), [])
         store: list[Mapping[str, float]] = []
-        passes += bench.passes(ray_side(plan.store), workload, (COLD, STEADY), store)
-        passes += bench.passes(ray_side(plan.store), workload, (RESTARTED,), store)
+        for turn in range(plan.rounds):
+            passes += bench.passes(direct_side(0), turn, (COLD, STEADY), workload, store)
+            for side in (direct_side(RAM_CACHE_MIB), ray_side(plan.store)):
+                passes += bench.passes(side, turn, (COLD, STEADY), workload, store)
+                passes += bench.passes(side, turn, (RESTARTED,), workload, store)
         pairs = bench.pairs(workload)
         samples = bench.samples(workload) if plan.store else []
         return Measured(passes, pairs, samples, store)
@@ -179,22 +178,24 @@ class _Bench:
             )
 
     def passes(
-        self, side: Side, workload: Workload, names: Sequence[str], store: list[Mapping[str, float]]
+        self, side: Side, turn: int, names: Sequence[str], workload: Workload, store: list[Mapping[str, float]]
     ) -> list[Pass]:
-        """These passes, one after the other, on one fresh start of the side; its store metrics go to `store`."""
+        """These passes of a round, one after the other, on one fresh start of the side; its store metrics go to
+        `store`. Each round has a store directory of its own."""
         done: list[Pass] = []
         with ExitStack() as stack:
-            one = self.start(stack, side)
+            one = self.start(stack, side, f"store-{turn}")
             for name in names:
-                self.progress(f"{side.label}: {name} pass, {self.plan.requests} requests")
-                done.append(self.measured_pass(one, side, name, workload))
+                counted = f"round {turn + 1} of {self.plan.rounds}, " if self.plan.rounds > 1 else ""
+                self.progress(f"{counted}{side.label}: {name} pass, {self.plan.requests} requests")
+                done.append(self.measured_pass(one, side, turn, name, workload))
             if one.gateway is not None:
                 store.append(store_metrics(one.address))
         return done
 
-    def measured_pass(self, one: Running, side: Side, name: str, workload: Workload) -> Pass:
+    def measured_pass(self, one: Running, side: Side, turn: int, name: str, workload: Workload) -> Pass:
         plan = self.plan
-        questions = workload.questions(PASS_TURNS[name], plan.requests)
+        questions = workload.questions(pass_turn(turn, name), plan.requests)
         work = work_done(one.backend)
         machine, own = machine_ticks(), time.process_time()
         backend_cpu, gateway_cpu = cpu_seconds(one.server.pid), _gateway_cpu(one)
@@ -202,7 +203,7 @@ class _Bench:
         backend_cpu, gateway_cpu = cpu_seconds(one.server.pid) - backend_cpu, _gateway_cpu(one) - gateway_cpu
         used = backend_cpu + gateway_cpu + time.process_time() - own
         foreign = foreign_share(machine, machine_ticks(), used)
-        return Pass(side, name, load, work_done(one.backend).since(work), backend_cpu, gateway_cpu, foreign)
+        return Pass(side, turn, name, load, work_done(one.backend).since(work), backend_cpu, gateway_cpu, foreign)
 
     def pairs(self, workload: Workload) -> list[Pair]:
         """One client, one family, both sides up: each question goes to both, and who goes first alternates."""
@@ -244,6 +245,11 @@ class _Bench:
             one = self.start(stack, direct_side(0))
             answers.append([self.ask(one, question, reuse=False) for question in questions])
         return [Sample(*triple) for triple in zip(*answers, strict=True)]
+
+
+def pass_turn(turn: int, name: str) -> int:
+    """The turn of the workload that belongs to a pass of a round: each has its own."""
+    return _FIRST_PASS_TURN + turn * len(PASSES) + PASSES.index(name)
 
 
 def _rate(one: Asked) -> float:

@@ -50,8 +50,8 @@ def rows_of(plan: PrefixPlan, measured: Measured) -> list[Row]:
     """The ratios with their targets, what the store did, and whether the texts are equal."""
 
     def ratio(row: str, label: str, name: str, against: str, target: Budget | None) -> Row:
-        value = measured.rate(_RAY, name) / measured.rate(against, name)
-        return Row(row, label, "x", single(value), target)
+        sides = zip(measured.rates(_RAY, name), measured.rates(against, name), strict=True)
+        return Row(row, label, "x", repeated([through / direct for through, direct in sides]), target)
 
     bare, ram = "--cache-ram 0", f"--cache-ram {RAM_CACHE_MIB}"
     return [
@@ -99,15 +99,16 @@ def _text_rows(plan: PrefixPlan, measured: Measured) -> list[Row]:
 
 
 def _store_rows(plan: PrefixPlan, measured: Measured) -> list[Row]:
-    """Ray's own metrics of the store: before and after the restart, as its `/metrics` name them."""
-    names = sorted({name for metrics in measured.store for name in metrics})
+    """Ray's own metrics of the store in the first round: before and after the restart, as its `/metrics` name them."""
+    before_and_after = measured.store[:2]
+    names = sorted({name for metrics in before_and_after for name in metrics})
     if not names:
         note = "the store is off" if not plan.store else "the gateway's /metrics show none"
         return [Row("store", "prefix store", "", None, note=note)]
     moments = ("", ", after the restart")
     return [
         Row(f"store.{name}{'.restarted' if moment else ''}", f"prefix store: {name}{moment}", "", single(metrics[name]))
-        for moment, metrics in zip(moments, measured.store, strict=True)
+        for moment, metrics in zip(moments, before_and_after, strict=True)
         for name in names
         if name in metrics
     ]
@@ -133,7 +134,7 @@ def _pass_cells(one: Pass) -> tuple[str, ...]:
     first = [asked.ttft for asked in one.load.asked]
     return (
         one.side.label,
-        one.name,
+        one.name if one.round == 0 else f"{one.name} ({one.round + 1})",
         number(one.load.wall_seconds),
         number(one.load.tokens_per_second),
         *(number(quantile(samples, share)) for samples in (latencies, first) for share in (0.5, 0.95)),
@@ -163,6 +164,7 @@ def prefix_document(report: Report, plan: PrefixPlan, measured: Measured) -> dic
             "slots": plan.slots,
             "prefixTokens": plan.prefix_tokens,
             "answerTokens": plan.answer_tokens,
+            "rounds": plan.rounds,
             "pairs": plan.pairs,
             "seed": plan.seed,
             "store": plan.store,
@@ -180,6 +182,7 @@ def _pass_document(one: Pass) -> dict[str, object]:
     latencies, first = [asked.latency for asked in load.asked], [asked.ttft for asked in load.asked]
     return {
         "side": one.side.id,
+        "round": one.round + 1,
         "pass": one.name,
         "seconds": load.wall_seconds,
         "tokensPerSecond": load.tokens_per_second,
@@ -221,13 +224,13 @@ def _asked_document(asked: Asked) -> dict[str, object]:
 
 
 def panels(measured: Measured) -> list[Panel]:
-    """Latency by request, a panel for each pass and a series for each side that has it."""
+    """Latency by request in the first round: a panel for each pass and a series for each side that has it."""
     shown = []
     for name, title in _PASS_TITLES.items():
         series = [
             Series(one.side.label, _SERIES_PLACES[one.side.id], [asked.latency for asked in one.load.asked])
             for one in measured.passes
-            if one.name == name
+            if (one.round, one.name) == (0, name)
         ]
         if series:
             shown.append(Panel(title, series))

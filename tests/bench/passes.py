@@ -14,7 +14,7 @@ def some_asked(seconds: float, text: str = "SECRET", prefix: str | None = None, 
     return Asked(number, 0, 0.0, seconds / 2, seconds, Answer(text, 400, 30, 365, prefix, 12.0 if prefix else None))
 
 
-def some_pass(side: Side, name: str, wall: float) -> Pass:
+def some_pass(side: Side, name: str, wall: float, turn: int = 0) -> Pass:
     """Four requests of 30 tokens in `wall` seconds; of 1600 prompt tokens 400 were read."""
     asked = [some_asked(wall / 4 * (turn + 1), number=turn) for turn in range(4)]
-    return Pass(side, name, Load(wall, asked), Work(400, 2.5, 120, 1.5), 7.0, 0.25, 0.04)
+    return Pass(side, turn, name, Load(wall, asked), Work(400, 2.5, 120, 1.5), 7.0, 0.25, 0.04)

@@ -12,13 +12,12 @@ from ray.bench import __main__ as command
 from ray.bench import gateway_bench, prefix_bench
 from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.figures import single
-from ray.bench.prefix_bench import COLD, FULL, QUICK, RESTARTED, STEADY, Measured, Pair, PrefixPlan
+from ray.bench.prefix_bench import FULL, PASSES, QUICK, Measured, Pair, PrefixPlan
 from ray.bench.prefix_sides import direct_side, ray_side
 from ray.bench.process import MeasurementError
 from ray.bench.report import Budget, Row
 from tests.bench.passes import some_asked, some_pass
 
-PASSES = (COLD, STEADY, RESTARTED)
 PREFIX = ["prefix", "--llama-server", __file__, "--model", __file__]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray.bench.prefix_bench import COLD, PASS_TURNS, RESTARTED, STEADY
+from ray.bench.prefix_bench import COLD, PASSES, RESTARTED, STEADY, pass_turn
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,8 +24,9 @@ def fake_program(tmp_path: Path) -> Path:
     return program
 
 
-def test_each_pass_asks_other_questions() -> None:
-    assert len(set(PASS_TURNS.values())) == 3
+def test_each_pass_of_each_round_asks_other_questions() -> None:
+    turns = [pass_turn(turn, name) for turn in range(4) for name in PASSES]
+    assert len(set(turns)) == 12
 
 
 @pytest.mark.integration

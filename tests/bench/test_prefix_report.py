@@ -58,6 +58,16 @@ def test_ratios_are_tokens_per_second_through_ray_to_directly(row: str, ratio: f
     assert shown.verdict == ("ok" if target else None)
 
 
+def test_a_ratio_of_several_rounds_is_the_median_of_the_rounds_own_ratios() -> None:
+    rounds = [_measured(), _measured(ray_seconds=20), _measured(ray_seconds=8)]
+    passes = [replace(one, round=turn) for turn, measured in enumerate(rounds) for one in measured.passes]
+    row = _rows(replace(rounds[0], passes=passes))["steady_ratio"]
+    assert row.figure is not None
+    assert (row.figure.value, row.figure.low, row.figure.high, row.figure.samples) == (4.0, 2.0, 5.0, 3)
+    assert "second (3)" in pass_table(passes)
+    assert [len(panel.series) for panel in panels(replace(rounds[0], passes=passes))] == [3, 3, 2]
+
+
 def test_a_missed_target_is_named() -> None:
     rows = rows_of(PLAN, _measured(ray_seconds=12))
     assert [row.id for row in Report("prefix-bench", rows).exceeded] == ["steady_ratio"]

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ray.clock import Deadline
 from ray.providers import CallContext, Provider, create_provider
 from ray.types import InferenceRequest, Message
-from tests.integration.backend import LlamaServerProcess
-from tests.integration.conftest import StartLlamaServer
+from tests.integration.backend import ROOT, LlamaServerProcess
+from tests.integration.conftest import Backend, StartLlamaServer
 from tests.providers.llama_cpp.shop import Watch, generate, use_of
 from tests.providers.setting import LLAMA, Whole, config_for
 
+# Put there by hand: it is large, and nothing else needs it.
+SLIDING_WINDOW_MODEL = ROOT / ".cache" / "models" / "gemma-3-270m-q4_k_m.gguf"
 SYSTEM = "You answer customers of a parcel service. " + " ".join(
     f"Rule {number}: the customer is greeted in line {number}." for number in range(20)
 )
@@ -59,10 +63,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-def with_store(start: StartLlamaServer, directory: Path) -> LlamaServerProcess:
+def flags_for(directory: Path) -> tuple[str, ...]:
     directory.mkdir(mode=0o700)
-    flags = ("--no-kv-unified", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-save-path", f"{directory}/")
-    return start(slots=2, ctx_size=2048, extra=flags)
+    return ("--no-kv-unified", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-save-path", f"{directory}/")
+
+
+def with_store(start: StartLlamaServer, directory: Path) -> LlamaServerProcess:
+    return start(slots=2, ctx_size=2048, extra=flags_for(directory))
 
 
 def test_given_a_saved_prefix_when_both_are_restarted_then_it_is_restored_and_the_answer_is_the_cold_one(
@@ -144,3 +151,39 @@ def test_given_a_file_cut_short_when_needed_then_the_real_server_never_sees_it(
             assert await asyncio.to_thread(server.healthy)
 
     run(main())
+
+
+@pytest.mark.skipif(
+    not SLIDING_WINDOW_MODEL.is_file(), reason=f"no model with a sliding window: {SLIDING_WINDOW_MODEL}"
+)
+@pytest.mark.parametrize("can_restore", [False, True], ids=["by default", "with --swa-full"])
+def test_given_a_model_with_a_sliding_window_when_used_then_it_gains_or_the_store_switches_itself_off_with_one_warning(
+    backend: Backend, tmp_path: Path, can_restore: bool
+) -> None:
+    directory = tmp_path / "prefixes"
+    extra = (*flags_for(directory), *(("--swa-full",) if can_restore else ()))
+    server = LlamaServerProcess(
+        backend.binary, SLIDING_WINDOW_MODEL, tmp_path / "server.log", slots=1, ctx_size=2048, extra=extra
+    )
+
+    async def main() -> None:
+        async with owned(server, directory) as at:
+            for number in range(4):
+                for system in (SYSTEM, OTHER_SYSTEM):
+                    for text in ("first", "second"):
+                        await at.ask(f"The {text} of round {number}", system=system, hot=True)
+            assert at.watch.failures == {}
+            if can_restore:
+                assert (at.watch.failed_proofs, at.watch.reasons) == (0, [])
+                assert at.watch.states.count("restored") >= 6
+            else:
+                assert at.watch.failed_proofs == 3
+                assert len(at.watch.reasons) == 1
+                assert at.provider.assignable_slots is None
+
+    server.start()
+    try:
+        server.wait_healthy()
+        run(main())
+    finally:
+        server.stop()

@@ -37,6 +37,7 @@ from ray.types import PrefixState, PrefixUse, ProviderDiagnostics
 # How long slots are asked whether they are busy, after something has shown that somebody else may use the server.
 SUSPICION_SECONDS = 60.0
 RETRY_SECONDS = 60.0
+SILENCE_RETRY_SECONDS = 5.0
 # A server takes longer than this to be exchanged for another one.
 CONFIRM_SECONDS = 1.0
 NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
@@ -251,7 +252,6 @@ class PrefixStore:
         return self._met is not None and self._is_of(prefix)
 
     async def _meet(self, found: Capabilities) -> None:
-        self._looked_at = self._clock()
         marks = (found.fingerprint, found.instance, found.model_ftype, found.slot_window, found.total_slots)
         is_same = marks == self._marks and self._met is not None and not found.is_sleeping
         if not (is_same and self._obstacle is None):
@@ -266,7 +266,7 @@ class PrefixStore:
             if not found.is_sleeping:
                 self._obstacle = await self._find_obstacle(found)
             self._books.changed()
-        self._met = found
+        self._met, self._looked_at = found, self._clock()
 
     def _renew(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
@@ -288,6 +288,7 @@ class PrefixStore:
         try:
             return None if await self._actions.supported() else NO_SLOT_ACTIONS
         except RayError as error:
+            self._look_again_at = self._clock() + SILENCE_RETRY_SECONDS
             return error.message
 
     def _level(self) -> Level:
@@ -319,6 +320,9 @@ class PrefixStore:
             tokens = await self._actions.restore(slot, snapshot_name(prefix.key), deadline)
         except RayError as error:
             self._action_failed("restore", error, self._restoring)
+            if error.code == "provider_request_failed":
+                # The server may have died of this file; it must not do so again as soon as it is back.
+                self._snapshots.discard(prefix.key)
             return None
         if not covers(tokens, snapshot.tokens):
             self._books.failed("restore")
@@ -388,6 +392,8 @@ class PrefixStore:
             self._obstacle, self._look_again_at = NO_SLOT_ACTIONS, self._clock() + RETRY_SECONDS
         if error.code == "provider_timeout":
             self._suspect()
+        if error.code == "provider_request_failed":
+            self.lost()
         if backoff is None:
             self._snapshots.write_failed(operation)
         else:

@@ -83,7 +83,7 @@ class SnapshotFiles:
 
         Raises `DirectoryRefused`.
         """
-        os.makedirs(self.directory, mode=DIRECTORY_MODE, exist_ok=True)
+        self.make()
         with self._opened() as directory:
             names = os.listdir(directory)
             unknown = [name for name in names if not _is_ours(name)]
@@ -107,6 +107,10 @@ class SnapshotFiles:
                     _unlink(directory, name)
         found.sort(key=lambda entry: entry[0])
         return Inventory(tuple(snapshot for _, snapshot in found), removed, len(unknown))
+
+    def make(self) -> None:
+        """Make the directory if it is not there."""
+        os.makedirs(self.directory, mode=DIRECTORY_MODE, exist_ok=True)
 
     def adopt(self, key: str, tokens: int) -> Snapshot:
         """Take over what llama-server has just written: compute its digest, write the manifest, give it its name.

@@ -130,11 +130,19 @@ class Snapshots:
         """Whether a snapshot may be written now: nobody is writing it, the disk works, and it has room."""
         if key in self._adopting or key in self._oversize or self._writing.pausing:
             return False
-        reading = await self._disk.run(lambda: self._storage(self.directory))
+        try:
+            reading = await self._disk.run(self._room)
+        except OSError:
+            reading = None
         if reading is None or reading.available_bytes < FREE_FLOOR_BYTES:
             self.write_failed("disk_full" if reading is not None else "save")
             return False
         return key not in self._adopting
+
+    def _room(self) -> StorageReading | None:
+        """Blocking. Somebody may have removed the directory with everything in it."""
+        self._files.make()
+        return self._storage(self.directory)
 
     def write_failed(self, operation: str = "save") -> None:
         """A save did not work: count it and leave the disk alone for a while."""

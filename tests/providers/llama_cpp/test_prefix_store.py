@@ -391,6 +391,23 @@ def test_given_a_server_that_writes_elsewhere_when_saving_then_it_is_counted_and
     run(main())
 
 
+def test_given_a_server_that_dies_of_a_file_when_it_is_back_then_it_does_not_get_that_file_again(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            at.fake.script("/slots/0?action=restore", cut_answer())
+            at.fake.script("/completion", cut_answer(), cut_answer())
+            with pytest.raises(RayError):
+                await at.ask("four", hot=False)
+            await at.settle()
+            assert at.snapshots() == []
+            assert use_of(await at.ask("five", hot=False)).state == "evaluated"
+
+    run(main())
+
+
 def test_given_an_evaluation_that_fails_when_asked_then_the_whole_prompt_is_sent(tmp_path: Path) -> None:
     async def main() -> None:
         async with shop(tmp_path) as at:

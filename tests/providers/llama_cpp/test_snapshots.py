@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -157,6 +158,20 @@ def test_given_a_damaged_file_when_looked_for_then_it_is_deleted_and_counted(tmp
             assert at.told.failures == ["corrupt"]
             await at.index.settle()
             assert (at.index.bytes, at.names()) == (0, set())
+
+    run(main())
+
+
+def test_given_a_directory_that_somebody_removed_when_a_snapshot_may_be_written_then_it_is_made_again(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as at:
+            await at.save(A, 40)
+            shutil.rmtree(at.directory)
+            assert await at.index.may_write(B)
+            await at.save(B, 40)
+            assert (await at.index.find(A), at.told.failures, at.names()) == (None, ["corrupt"], {"b"})
 
     run(main())
 

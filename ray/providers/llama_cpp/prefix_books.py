@@ -95,6 +95,11 @@ class ReadingSpeed:
             seen, known = milliseconds / tokens, self._ms_per_token
             self._ms_per_token = seen if known is None else known + NEWEST_SHARE * (seen - known)
 
+    def suppose(self, tokens: int, milliseconds: int) -> None:
+        """What is known from before a restart, until something is read now."""
+        if self._ms_per_token is None:
+            self.learn(tokens, milliseconds)
+
     def seconds(self, tokens: int) -> float:
         """What reading `tokens` would take; 0 while nothing is known."""
         return tokens * (self._ms_per_token or 0.0) / 1000

@@ -330,6 +330,7 @@ class PrefixStore:
             return None
         self._restoring.worked()
         self._books.restored()
+        self._speed.suppose(snapshot.tokens, snapshot.read_ms)
         self._held[slot] = prefix.key
         return Placement(slot, "restored", prefix, tokens=snapshot.tokens, ready=True)
 
@@ -383,7 +384,7 @@ class PrefixStore:
             self._snapshots.discard_unfinished(prefix.key)
             self._suspect()
             return
-        self._snapshots.adopt(prefix.key, tokens)
+        self._snapshots.adopt(prefix.key, tokens, round(1000 * self._speed.seconds(tokens)))
 
     def _action_failed(self, operation: str, error: RayError, backoff: Backoff | None) -> None:
         if error.code == "request_timeout":

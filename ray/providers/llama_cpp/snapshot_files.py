@@ -39,13 +39,14 @@ class DirectoryRefused(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot on disk. `size` in bytes; `tokens` in the slot when it was saved; `marks`: of the file whose digest
-    was compared, None before that."""
+    """One snapshot on disk. `size` in bytes; `tokens` in the slot when it was saved; `read_ms`: what reading them took,
+    0 when unknown; `marks`: of the file whose digest was compared, None before that."""
 
     key: str
     size: int
     tokens: int
     sha256: str
+    read_ms: int = 0
     marks: Marks | None = None
 
 
@@ -112,15 +113,15 @@ class SnapshotFiles:
         """Make the directory if it is not there."""
         os.makedirs(self.directory, mode=DIRECTORY_MODE, exist_ok=True)
 
-    def adopt(self, key: str, tokens: int) -> Snapshot:
+    def adopt(self, key: str, tokens: int, read_ms: int = 0) -> Snapshot:
         """Take over what llama-server has just written: compute its digest, write the manifest, give it its name.
 
         Raises FileNotFoundError when it wrote nothing, or somewhere else.
         """
         with self._opened() as directory:
             digest, marks = _digest(directory, unfinished_name(key))
-            snapshot = Snapshot(key, marks[1], tokens, digest)
-            manifest = {"bytes": snapshot.size, "tokens": tokens, "sha256": digest}
+            snapshot = Snapshot(key, marks[1], tokens, digest, read_ms)
+            manifest = {"bytes": snapshot.size, "tokens": tokens, "sha256": digest, "readMs": read_ms}
             draft = _manifest_name(key) + ".part"
             _unlink(directory, draft)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -200,7 +201,8 @@ class SnapshotFiles:
             return None
         if size != seen.st_size or tokens < 1:
             return None
-        return used, Snapshot(key, size, tokens, digest)
+        read_ms = given.get("readMs")
+        return used, Snapshot(key, size, tokens, digest, read_ms if type(read_ms) is int and read_ms > 0 else 0)
 
     def _delete(self, directory: int, key: str) -> None:
         _unlink(directory, snapshot_name(key))

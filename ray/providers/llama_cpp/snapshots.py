@@ -149,9 +149,9 @@ class Snapshots:
         self._observer.failed(operation)
         self._writing.failed()
 
-    def adopt(self, key: str, tokens: int) -> None:
+    def adopt(self, key: str, tokens: int, read_ms: int = 0) -> None:
         """llama-server has written a snapshot under its unfinished name: take it over, in the background."""
-        task = asyncio.create_task(self._adopt(key, tokens))
+        task = asyncio.create_task(self._adopt(key, tokens, read_ms))
         self._adopting[key] = task
         task.add_done_callback(lambda _: self._adopting.pop(key, None))
 
@@ -172,9 +172,9 @@ class Snapshots:
         while self._adopting or self._background:
             await asyncio.wait([*self._adopting.values(), *self._background])
 
-    async def _adopt(self, key: str, tokens: int) -> None:
+    async def _adopt(self, key: str, tokens: int, read_ms: int) -> None:
         try:
-            snapshot = await self._disk.run(lambda: self._files.adopt(key, tokens))
+            snapshot = await self._disk.run(lambda: self._files.adopt(key, tokens, read_ms))
         except OSError:
             # Nothing there: llama-server was given another directory, or has not written what it says.
             self.write_failed()

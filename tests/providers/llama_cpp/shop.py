@@ -30,10 +30,12 @@ class Watch:
         self.reasons: list[str] = []
         self.levels: list[tuple[int, int, int, bool]] = []
         self.tokens = 0
+        self.seconds = 0.0
 
     def hit(self, state: PrefixState, tokens: int, seconds: float) -> None:
         assert seconds >= 0
         self.states.append(state)
+        self.seconds += seconds
         self.tokens += tokens
 
     def saved(self, size: int) -> None:

@@ -156,6 +156,8 @@ def test_given_a_restart_of_both_when_asked_then_the_first_request_restores(tmp_
             again = Shop(at.fake, provider_of(at.fake, tmp_path, watch := Watch()), watch, tmp_path)
             await again.provider.warm()
             assert use_of(await again.ask("five", hot=False)).state == "restored"
+            # What reading it took is remembered, too.
+            assert watch.seconds > 0
             await again.provider.close()
             # The one that went on running notices as well, as soon as it looks.
             await at.provider.health()

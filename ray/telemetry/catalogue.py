@@ -8,6 +8,7 @@ client can make the registry grow; anything else is counted as `other`.
 from __future__ import annotations
 
 from ray.telemetry.catalogue_host import HOST_METRICS, PRESSURE_HELP
+from ray.telemetry.catalogue_jobs import JOB_METRICS
 from ray.telemetry.catalogue_prefix import PREFIX_METRICS
 from ray.telemetry.metric import MS_PER_SECOND, OTHER, Metric, counter, gauge, histogram, total
 
@@ -29,13 +30,14 @@ ROUTES = (
     "/v1/infer",
     "/v1/jobs",
     "/v1/jobs/{id}",
+    "/v1/jobs/{id}/cancel",
     OTHER,
 )
-METHODS = ("GET", "HEAD", "POST", OTHER)
+METHODS = ("DELETE", "GET", "HEAD", "POST", OTHER)
 # fmt: off
 STATUSES = (
-    "200", "202", "400", "401", "404", "405", "408", "411", "413", "414", "415", "417", "429", "431",
-    "500", "502", "503", "504", OTHER,
+    "200", "202", "204", "400", "401", "404", "405", "408", "409", "410", "411", "413", "414", "415", "417", "422",
+    "429", "431", "500", "502", "503", "504", OTHER,
 )
 # fmt: on
 REJECTION_CODES = (
@@ -337,6 +339,7 @@ CATALOGUE: tuple[Metric, ...] = (
     *_QUEUE,
     *_PROVIDER,
     *PREFIX_METRICS,
+    *JOB_METRICS,
     *_HTTP,
     *_GATEWAY,
     *HOST_METRICS,

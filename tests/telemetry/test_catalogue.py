@@ -7,8 +7,8 @@ import re
 import pytest
 
 from ray.errors import CODES
-from ray.telemetry import catalogue as catalogue_module
-from ray.telemetry.catalogue import CATALOGUE
+from ray.telemetry.catalogue import ADMISSION_CODES, CATALOGUE, INFERENCE_ERROR_CODES, REJECTION_CODES
+from ray.telemetry.catalogue_jobs import JOB_FAILURE_CODES, JOB_REJECTION_CODES
 from ray.telemetry.metric import Metric
 
 
@@ -31,6 +31,8 @@ JSON_COUNTERS = (
     "provider.prompt_cache.{hits,misses}",
     "prefix_store.{hits,misses,restores,saves,saved_bytes,evictions,tokens_saved,seconds_saved}",
     "prefix_store.{proof_failures,failures}",
+    "async_queue.jobs_{submitted,replayed,rejected,started,succeeded,failed,cancelled,retried,recovered,pruned,deleted}",
+    "async_queue.{records_quarantined,write_failures,callback_attempts}",
 )
 JSON_GAUGES = (
     "queue.{depth,short_depth,draft_depth,max_depth,depth_ratio,tokens,max_tokens,tokens_ratio,last_delay_ms}",
@@ -64,6 +66,15 @@ JSON_GAUGES = (
     "gateway.http.{headers_timeout_ms,request_timeout_ms,keep_alive_timeout_ms}",
     "rate_limit.{enabled,degraded,active_keys,max_keys,active_keys_ratio,pressure_threshold}",
     "rate_limit.{window_ms,max_requests,trust_proxy_headers}",
+    "async_queue.{enabled,degraded,queued,running,succeeded,failed,cancelled}",
+    "async_queue.{active_inference_jobs,active_callback_deliveries,retry_scheduled}",
+    "async_queue.callback_{pending,delivered,failed,retry_scheduled,concurrency,timeout_ms}",
+    "async_queue.{job_retry_scheduled,oldest_queued_age_ms,total_jobs,max_jobs,jobs_ratio,jobs_pressure}",
+    "async_queue.{pressure_threshold,pending_admissions,pending_writes,storage_failing,quarantined}",
+    "async_queue.{reserved_admission_mib,available_storage_mib,min_free_storage_mib,effective_available_storage_mib}",
+    "async_queue.storage_{reserve_ratio,low,admission_reserve_ratio,admission_low}",
+    "async_queue.{available_inodes,min_free_inodes,store_mib,max_store_mib}",
+    "async_queue.{completed_ttl_ms,poll_interval_ms,dispatch_concurrency,max_attempts,max_callback_attempts}",
 )
 # family: its label names
 PROMETHEUS = {
@@ -126,6 +137,42 @@ PROMETHEUS = {
     "ray_prefix_store_entries": (),
     "ray_prefix_store_unknown_files": (),
     "ray_prefix_store_enabled": (),
+    "ray_jobs_submitted_total": (),
+    "ray_jobs_replayed_total": (),
+    "ray_jobs_rejected_total": ("code",),
+    "ray_jobs_started_total": (),
+    "ray_jobs_succeeded_total": (),
+    "ray_jobs_failed_total": ("code",),
+    "ray_jobs_cancelled_total": (),
+    "ray_jobs_retried_total": (),
+    "ray_jobs_recovered_total": (),
+    "ray_jobs_pruned_total": (),
+    "ray_jobs_deleted_total": (),
+    "ray_job_records_quarantined_total": (),
+    "ray_job_write_failures_total": (),
+    "ray_job_callback_attempts_total": ("outcome",),
+    "ray_job_wait_seconds": (),
+    "ray_job_run_seconds": (),
+    "ray_job_duration_seconds": (),
+    "ray_job_write_seconds": (),
+    "ray_job_queue_enabled": (),
+    "ray_jobs": ("state",),
+    "ray_job_tasks_active": ("kind",),
+    "ray_job_callbacks": ("state",),
+    "ray_job_retries_scheduled": ("kind",),
+    "ray_job_oldest_queued_age_seconds": (),
+    "ray_jobs_stored": (),
+    "ray_jobs_stored_limit": (),
+    "ray_job_queue_pressure": ("signal",),
+    "ray_job_admissions_pending": (),
+    "ray_job_writes_pending": (),
+    "ray_job_quarantine_files": (),
+    "ray_job_storage_available_bytes": (),
+    "ray_job_storage_floor_bytes": (),
+    "ray_job_storage_available_inodes": (),
+    "ray_job_storage_floor_inodes": (),
+    "ray_job_store_size_bytes": (),
+    "ray_job_store_size_limit_bytes": (),
     "process_resident_memory_bytes": (),
     "process_virtual_memory_bytes": (),
     "process_cpu_seconds_total": (),
@@ -224,8 +271,10 @@ def test_buckets_ascend_and_only_histograms_have_them() -> None:
         assert bool(row.buckets) == (row.kind == "histogram")
 
 
-@pytest.mark.parametrize("name", ["REJECTION_CODES", "ADMISSION_CODES", "INFERENCE_ERROR_CODES"])
-def test_error_code_labels_are_codes_that_exist(name: str) -> None:
-    codes = getattr(catalogue_module, name)
+@pytest.mark.parametrize(
+    "codes",
+    [REJECTION_CODES, ADMISSION_CODES, INFERENCE_ERROR_CODES, JOB_REJECTION_CODES, JOB_FAILURE_CODES],
+)
+def test_error_code_labels_are_codes_that_exist(codes: tuple[str, ...]) -> None:
     assert set(codes) - {"other"} <= CODES.keys()
     assert codes[-1] == "other"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from ray.config.kinds import Kind, Place, found
+from ray.config.kinds import Integer, Kind, Place, found
 from ray.config.texts import Check, Text
 
 T = TypeVar("T")
@@ -62,6 +62,35 @@ def _array(value: object, place: Place, min_items: int, max_items: int) -> Seque
     if len(value) < min_items:
         raise place.error(f"must have at least {min_items} entries")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerList:
+    """An array of whole numbers."""
+
+    each: Integer
+    max_items: int
+
+    def read(self, value: object, place: Place) -> tuple[int, ...]:
+        items = _array(value, place, 0, self.max_items)
+        return tuple(self.each.read(item, place.item(index)) for index, item in enumerate(items))
+
+    def parse(self, text: str) -> object:
+        if text.count(",") >= self.max_items:  # before splitting: hostile size stops here
+            raise ValueError(f"must have at most {self.max_items} entries")
+        try:
+            return [self.each.parse(part.strip()) for part in text.split(",")]
+        except ValueError:
+            raise ValueError("must be a comma-separated list of whole numbers") from None
+
+    def write(self, value: object) -> object:
+        return list(value) if isinstance(value, tuple) else value
+
+    def allowed(self) -> str:
+        return f"at most {self.max_items} integers from {self.each.minimum} to {self.each.maximum}"
+
+    def json_schema(self) -> dict[str, object]:
+        return {"type": "array", "minItems": 0, "maxItems": self.max_items, "items": self.each.json_schema()}
 
 
 @dataclass(frozen=True, slots=True)

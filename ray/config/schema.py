@@ -15,12 +15,13 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from ray.config.adapters import ADAPTER, Adapter
-from ray.config.containers import MapOf, TextList
+from ray.config.async_queue import DAY_MS, AsyncQueueConfig
+from ray.config.containers import MapOf
 from ray.config.kinds import TIMEOUT_MS, Boolean, Choice, Integer
-from ray.config.names import ENVIRONMENT_NAME_PATTERN, callback_host_problem, environment_name_problem, host_problem
+from ray.config.names import ENVIRONMENT_NAME_PATTERN, environment_name_problem, host_problem
 from ray.config.sections import Section, collection, optional, setting
 from ray.config.templates import TEMPLATES, TemplateConfig
-from ray.config.texts import FilePath, Text
+from ray.config.texts import Text
 from ray.config.tuning import (
     OUTPUT_TOKENS,
     AdaptiveTuningConfig,
@@ -42,8 +43,6 @@ CACHE_KEY_STRATEGIES: tuple[CacheKeyStrategy, ...] = get_args(CacheKeyStrategy)
 RATE_LIMIT_KEY_STRATEGIES: tuple[RateLimitKeyStrategy, ...] = get_args(RateLimitKeyStrategy)
 LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 DEFAULT_PROFILE: ProfileName = "sub1b"
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,60 +169,6 @@ class SchedulerConfig:
         "Requests up to this many completion tokens use the short lane (at most model.maxOutputTokens).",
         "RAY_SCHEDULER_SHORT_JOB_MAX_TOKENS",
         default=96,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AsyncQueueConfig:
-    """Durable jobs: where they are kept, how they are tried, how results are called back."""
-
-    enabled: bool = setting(Boolean(), "Accept durable jobs.", "RAY_ASYNC_QUEUE_ENABLED", default=False)
-    storage_dir: str = setting(
-        FilePath(), "Directory of the job records.", "RAY_ASYNC_QUEUE_STORAGE_DIR", default=".ray/async-queue"
-    )
-    max_jobs: int = setting(Integer(1, 2000), "Most jobs kept.", "RAY_ASYNC_QUEUE_MAX_JOBS", default=128)
-    min_free_storage_mib: int = setting(
-        Integer(1, 1_048_576),
-        "Free disk space in MiB below which jobs are refused.",
-        "RAY_ASYNC_QUEUE_MIN_FREE_STORAGE_MIB",
-        default=256,
-    )
-    completed_ttl_ms: int = setting(
-        Integer(1, 7 * DAY_MS),
-        "How long a finished job is kept, in milliseconds.",
-        "RAY_ASYNC_QUEUE_COMPLETED_TTL_MS",
-        default=DAY_MS,
-    )
-    poll_interval_ms: int = setting(
-        Integer(1, 60_000),
-        "Pause between looks at the queue, and before a retry, in milliseconds.",
-        "RAY_ASYNC_QUEUE_POLL_INTERVAL_MS",
-        default=1000,
-    )
-    dispatch_concurrency: int = setting(
-        Integer(1, 8), "Jobs run side by side.", "RAY_ASYNC_QUEUE_DISPATCH_CONCURRENCY", default=1
-    )
-    max_attempts: int = setting(Integer(1, 100), "Tries per job.", "RAY_ASYNC_QUEUE_MAX_ATTEMPTS", default=3)
-    callback_timeout_ms: int = setting(
-        Integer(1, 30_000),
-        "Longest callback request in milliseconds.",
-        "RAY_ASYNC_QUEUE_CALLBACK_TIMEOUT_MS",
-        default=5000,
-    )
-    max_callback_attempts: int = setting(
-        Integer(1, 100), "Tries per callback.", "RAY_ASYNC_QUEUE_MAX_CALLBACK_ATTEMPTS", default=5
-    )
-    callback_allow_private_network: bool = setting(
-        Boolean(),
-        "Let callbacks reach private addresses.",
-        "RAY_ASYNC_QUEUE_CALLBACK_ALLOW_PRIVATE_NETWORK",
-        default=False,
-    )
-    callback_allowed_hosts: tuple[str, ...] = setting(
-        TextList(64, 253, check=callback_host_problem, rule="host names, `*.` names or addresses, without port"),
-        "Hosts that callbacks may reach even at private addresses.",
-        "RAY_ASYNC_QUEUE_CALLBACK_ALLOWED_HOSTS",
-        default=(),
     )
 
 

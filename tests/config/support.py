@@ -15,12 +15,23 @@ from ray.errors import RayError
 Document = dict[str, object]
 CWD = "/srv/ray"
 _FIXTURE: dict[str, Document] = json.loads((Path(__file__).parent / "profiles.json").read_text("utf-8"))
+# Settings that came after the published table, with the same default in every profile.
+LATER_JOB_SETTINGS: Document = {
+    "maxStoreMiB": 512,
+    "minFreeInodes": 1024,
+    "retainRequest": True,
+    "callbackPayload": "full",
+    "callbackRequireHttps": False,
+    "callbackAllowedPorts": [],
+}
 NO_ENVIRONMENT: Mapping[str, str] = {}
 
 
 def profile_fixture(name: str) -> Document:
     """A profile's full defaults, as an independent copy of the published table."""
     document = copy.deepcopy(_FIXTURE[name])
+    for key, value in LATER_JOB_SETTINGS.items():
+        put(document, f"asyncQueue.{key}", copy.copy(value))
     put(document, "asyncQueue.storageDir", f"{CWD}/.ray/async-queue")
     document["prefixStore"] = {
         "enabled": False,

@@ -1,4 +1,4 @@
-"""All 116 variables: each reaches its key, and each refuses garbage in words that name it."""
+"""All 122 variables: each reaches its key, and each refuses garbage in words that name it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ray.config.containers import IntegerList
 from ray.config.environment import variables_of
 from ray.config.kinds import Boolean, Integer, Number
 from ray.config.schema import CONFIG
@@ -78,6 +79,12 @@ RAY_SCHEDULER_SHORT_JOB_MAX_TOKENS          scheduler.shortJobMaxTokens         
 RAY_ASYNC_QUEUE_ENABLED                     asyncQueue.enabled                      *               *
 RAY_ASYNC_QUEUE_STORAGE_DIR                 asyncQueue.storageDir                   /jobs           long
 RAY_ASYNC_QUEUE_MAX_JOBS                    asyncQueue.maxJobs                      *               *
+RAY_ASYNC_QUEUE_MAX_STORE_MIB               asyncQueue.maxStoreMiB                  *               *
+RAY_ASYNC_QUEUE_MIN_FREE_INODES             asyncQueue.minFreeInodes                *               *
+RAY_ASYNC_QUEUE_RETAIN_REQUEST              asyncQueue.retainRequest                *               *
+RAY_ASYNC_QUEUE_CALLBACK_PAYLOAD            asyncQueue.callbackPayload              thin            Thin
+RAY_ASYNC_QUEUE_CALLBACK_REQUIRE_HTTPS      asyncQueue.callbackRequireHttps         *               *
+RAY_ASYNC_QUEUE_CALLBACK_ALLOWED_PORTS      asyncQueue.callbackAllowedPorts         81,8443         81,
 RAY_ASYNC_QUEUE_MIN_FREE_STORAGE_MIB        asyncQueue.minFreeStorageMiB            *               *
 RAY_ASYNC_QUEUE_COMPLETED_TTL_MS            asyncQueue.completedTtlMs               *               *
 RAY_ASYNC_QUEUE_POLL_INTERVAL_MS            asyncQueue.pollIntervalMs               *               *
@@ -162,6 +169,8 @@ def as_value(key: str, text: str) -> object:
         return int(text)
     if isinstance(kind, Number):
         return float(text)
+    if isinstance(kind, IntegerList):
+        return [int(part) for part in text.split(",")]
     return text.split(",") if isinstance(value_of(load({}), key), list) else text
 
 
@@ -210,10 +219,10 @@ def declared_variables(section: Section[object], adapter_kind: str = "llama.cpp"
             yield from declared_variables(below, adapter_kind)
 
 
-def test_the_table_and_the_declaration_have_the_same_116_variables() -> None:
+def test_the_table_and_the_declaration_have_the_same_122_variables() -> None:
     listed = {(variable, key.rpartition(".")[2]) for variable, key, _, _ in rows()}
     assert set(declared_variables(CONFIG)) == listed
-    assert len({variable for variable, _ in listed} | {"RAY_PROFILE"}) == 116
+    assert len({variable for variable, _ in listed} | {"RAY_PROFILE"}) == 122
 
 
 # --- forms
@@ -265,6 +274,11 @@ def test_lists() -> None:
     assert "at most 16255 characters" in refusal({}, {variable: "a," * 8128})
     assert "at most 64 entries" in refusal({}, {variable: ",".join(["a"] * 65)})
     assert "at most 253 characters" in refusal({}, {variable: "a" * 254})
+    variable = "RAY_ASYNC_QUEUE_CALLBACK_ALLOWED_PORTS"
+    assert load({}, {variable: " 81 , 8443"}).async_queue.callback_allowed_ports == (81, 8443)
+    assert "at most 64 entries" in refusal({}, {variable: "81," * 64 + "81"})
+    assert "comma-separated list of whole numbers" in refusal({}, {variable: "81,,82"})
+    assert "must be an integer from 1 to 65535, not 65536" in refusal({}, {variable: "81,65536"})
     variable = "RAY_PROMPT_COMPILER_FAMILY_METADATA_KEYS"
     assert "at most 16 entries" in refusal({}, {variable: ",".join(["a"] * 17)})
     assert "at most 128 characters" in refusal({}, {variable: "a" * 129})

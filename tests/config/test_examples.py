@@ -23,6 +23,7 @@ PUBLIC: Changes = {
     "rateLimit.keyStrategy": "ip+api-key",
     "asyncQueue.enabled": True,
     "asyncQueue.storageDir": JOBS,
+    "asyncQueue.callbackRequireHttps": True,
     "tags.exposure": "public",
 }
 GENERIC: Changes = {
@@ -219,8 +220,10 @@ EXACT: Changes = {
     "asyncQueue.enabled": True,
     "asyncQueue.storageDir": JOBS,
     "asyncQueue.dispatchConcurrency": 1,
+    "asyncQueue.callbackRequireHttps": True,
     "asyncQueue.callbackAllowPrivateNetwork": False,
     "asyncQueue.callbackAllowedHosts": [],
+    "asyncQueue.callbackAllowedPorts": [],
     "cache.enabled": True,
     "cache.keyStrategy": "input+params",
     "telemetry.serviceName": "ray-gateway",

@@ -45,7 +45,9 @@ scheduler.batchWindowMs 0 1000
 scheduler.affinityLookahead 1 512
 scheduler.shortJobMaxTokens 1 2048
 asyncQueue.maxJobs 1 2000
+asyncQueue.maxStoreMiB 4 1048576
 asyncQueue.minFreeStorageMiB 1 1048576
+asyncQueue.minFreeInodes 0 1000000000
 asyncQueue.completedTtlMs 1 604800000
 asyncQueue.pollIntervalMs 1 60000
 asyncQueue.dispatchConcurrency 1 8

@@ -1,0 +1,1 @@
+"""Durable jobs: accepted work that ends in exactly one visible state, through crashes and full disks."""

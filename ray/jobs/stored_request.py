@@ -1,0 +1,122 @@
+"""The request inside a record: what a submission comes down to, with its template rendered.
+
+The stored form is looser than the rules for a submission: a job that was accepted is run, also when a template's
+metadata took it past the submission's limits, or when today's model allows fewer tokens (they are clamped).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from ray.config import Config
+from ray.jobs.form import (
+    MAX_EXACT_INTEGER,
+    Kind,
+    MalformedRecord,
+    boolean,
+    fields,
+    list_of,
+    number,
+    one_of,
+    text,
+    texts,
+    whole,
+)
+from ray.types import InferenceRequest, Message, ResponseFormat, Role
+
+_MESSAGE = fields({"role": one_of("system", "user", "assistant"), "content": text()}, {})
+_KEYS = fields(
+    {
+        "maxTokens": whole(1, MAX_EXACT_INTEGER),
+        "temperature": number,
+        "topP": number,
+        "cache": boolean,
+        "metadata": texts,
+    },
+    {
+        "input": text(),
+        "system": text(),
+        "messages": list_of(_MESSAGE),
+        "seed": whole(-MAX_EXACT_INTEGER, MAX_EXACT_INTEGER),
+        "stop": list_of(text()),
+        "responseFormat": fields({"type": one_of("text", "json_object")}, {}),
+        "dedupeKey": text(),
+    },
+)
+
+
+def _request(value: object, where: str) -> None:
+    _KEYS(value, where)
+    document = cast("dict[str, object]", value)
+    if ("input" in document) == ("messages" in document):
+        raise MalformedRecord(f"{where} must hold either input or messages")
+    if "messages" in document and "system" in document:
+        raise MalformedRecord(f"{where} holds system beside messages")
+
+
+REQUEST: Kind = _request
+
+
+def stored_request(request: InferenceRequest) -> dict[str, object]:
+    """The document of `request`. A system text and one question are `system` and `input`; all else is `messages`.
+
+    The template's id and values are left behind: a template that changes later never changes a job.
+    """
+    document: dict[str, object] = {
+        **_conversation(request.messages),
+        "maxTokens": request.max_tokens,
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "cache": request.cache,
+        "metadata": dict(request.metadata),
+    }
+    if request.seed is not None:
+        document["seed"] = request.seed
+    if request.stop:
+        document["stop"] = list(request.stop)
+    if request.response_format is not None:
+        document["responseFormat"] = {"type": request.response_format}
+    if request.dedupe_key is not None:
+        document["dedupeKey"] = request.dedupe_key
+    return document
+
+
+def _conversation(messages: tuple[Message, ...]) -> dict[str, object]:
+    roles = tuple(message.role for message in messages)
+    # An empty question stays a message: an empty `input` is what is left of a prompt that is not kept.
+    if roles == ("user",) and messages[0].content:
+        return {"input": messages[0].content}
+    if roles == ("system", "user") and messages[1].content:
+        return {"input": messages[1].content, "system": messages[0].content}
+    return {"messages": [{"role": message.role, "content": message.content} for message in messages]}
+
+
+def inference_request(document: Mapping[str, object], config: Config) -> InferenceRequest:
+    """The request that a stored document asks for, with `maxTokens` clamped to what the model allows today.
+
+    `document` is the `request` of a record that was decoded or built by `stored_request`: nothing in it is refused.
+    """
+    response_format = cast("dict[str, ResponseFormat] | None", document.get("responseFormat"))
+    return InferenceRequest(
+        messages=_messages(document),
+        max_tokens=max(1, min(config.model.max_output_tokens, cast("int", document["maxTokens"]))),
+        temperature=float(cast("float", document["temperature"])),
+        top_p=float(cast("float", document["topP"])),
+        seed=cast("int | None", document.get("seed")),
+        stop=tuple(cast("list[str]", document.get("stop", []))),
+        response_format=response_format["type"] if response_format else None,
+        cache=cast("bool", document["cache"]),
+        dedupe_key=cast("str | None", document.get("dedupeKey")),
+        metadata=MappingProxyType(dict(cast("dict[str, str]", document["metadata"]))),
+    )
+
+
+def _messages(document: Mapping[str, object]) -> tuple[Message, ...]:
+    listed = cast("list[dict[str, str]] | None", document.get("messages"))
+    if listed is not None:
+        return tuple(Message(cast("Role", item["role"]), item["content"]) for item in listed)
+    question = Message("user", cast("str", document["input"]))
+    system = document.get("system")
+    return (question,) if system is None else (Message("system", cast("str", system)), question)

@@ -31,9 +31,10 @@ MAX_API_KEY_CHARS = 1_024
 LOADING_RETRY_SECONDS = 2
 # For calls that no request waits for: only the adapter's timeout bounds them.
 UNLIMITED = Deadline(math.inf)
-# How long tokens wait for the next ones; the first never does. Up to 50 tokens a second each one that somebody watches
-# is passed on at once, and an answer that nobody watches has to be read only so often that no socket fills up.
-WATCHED_GATHER_S = 0.02
+# How long tokens wait for the next ones; the first never does. Up to 25 tokens a second each one that somebody watches
+# is passed on at once, and faster ones come 25 times a second: no eye sees the difference, and every wake-up saved is
+# processor time for the model. An answer that nobody watches has to be read only so often that no socket fills up.
+WATCHED_GATHER_S = 0.04
 UNWATCHED_GATHER_S = 0.25
 
 

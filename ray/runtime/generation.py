@@ -170,6 +170,7 @@ class Reader:
         "_next",
         "_observer",
         "_outcome",
+        "_outcome_waiters",
         "_timeout_ms",
         "_timer",
         "_waiters",
@@ -207,7 +208,8 @@ class Reader:
         self.degraded = degraded
         self._outcome: InferenceResult | RayError | None = None
         self._next = 0
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._outcome_waiters: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         if generation.answer is not None:
             self._settle()
@@ -222,14 +224,15 @@ class Reader:
         """
         self.generation.is_watched = True
         while self._outcome is None and not self.generation.chunks:
-            await self._change()
+            await self._next_wake(self._waiters)
         if isinstance(self._outcome, RayError) and not self._may_still_read():
             raise self._outcome
 
     async def result(self) -> InferenceResult:
         """The whole answer, as this reader gets it. Does not disturb iteration."""
         while self._outcome is None:
-            await self._change()
+            # Not woken by every chunk: whoever wants the whole answer has nothing to do before the end.
+            await self._next_wake(self._outcome_waiters)
         if isinstance(self._outcome, RayError):
             raise self._outcome
         return self._outcome
@@ -249,7 +252,15 @@ class Reader:
                 raise self._outcome
             if self._outcome is not None:
                 raise StopAsyncIteration
-            await self._change()
+            await self._next_wake(self._waiters)
+
+    def take_ready(self) -> list[Chunk]:
+        """The chunks that are there and were not read yet, without waiting for more."""
+        if not self._may_still_read():
+            return []
+        ready = self.generation.chunks[self._next :]
+        self._next += len(ready)
+        return ready
 
     def leave(self) -> None:
         """Stop reading. The last reader to leave an unfinished generation cancels it. May be called again."""
@@ -329,17 +340,20 @@ class Reader:
             created_at=iso_now(),
         )
 
-    async def _change(self) -> None:
-        """Until something new is there."""
-        if self._waiters is None:
-            self._waiters = []
+    async def _next_wake(self, waiters: list[asyncio.Future[None]]) -> None:
+        """Until something new is there; with `_outcome_waiters`: until this reader has its outcome."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        waiters.append(waiter)
         await waiter
 
     def _wake(self) -> None:
-        if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
+        _release(self._waiters)
+        if self._outcome is not None:
+            _release(self._outcome_waiters)
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

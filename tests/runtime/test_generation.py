@@ -371,3 +371,36 @@ def test_when_chunks_are_asked_for_without_waiting_for_the_start_then_the_genera
         await scene.reader("r2").result()
 
     asyncio.run(main())
+
+
+def test_what_is_ready_is_taken_at_once_and_nothing_is_waited_for() -> None:
+    async def main() -> None:
+        scene = Scene()
+        reader = scene.reader()
+        assert reader.take_ready() == []
+        scene.start()
+        await reader.started()
+        assert reader.take_ready() == [Chunk("a")]
+        assert reader.take_ready() == []
+        scene.go_on.set()
+        await reader.result()
+        assert reader.take_ready() == [Chunk("b"), LAST]
+        assert [chunk async for chunk in reader] == []
+
+    asyncio.run(main())
+
+
+def test_a_reader_of_the_whole_answer_is_not_woken_by_its_pieces() -> None:
+    async def main() -> None:
+        scene = Scene()
+        reader = scene.reader()
+        waiting = asyncio.create_task(reader.result())
+        scene.start()
+        await until(lambda: bool(scene.generation.chunks))
+        (waiter,) = reader._outcome_waiters
+        scene.generation.publish(Chunk("more"))
+        assert not waiter.done()
+        scene.go_on.set()
+        assert (await waiting).output == "ab"
+
+    asyncio.run(main())

@@ -106,14 +106,22 @@ class AnswerEvents:
         self._reader.leave()
 
     async def _next_event(self) -> bytes:
-        """The next event. Raises TimeoutError when there was none for 15 s; a reader takes no harm from that."""
+        """The next event, with those that are there already: what came together is sent together.
+
+        Raises TimeoutError when there was none for 15 s; a reader takes no harm from that.
+        """
         while True:
             async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                chunk = await anext(self._reader)
-            if chunk.text:
-                return encode_event("token", json_text({"text": chunk.text}))
-            if chunk.finish is not None:
-                return self._last("result", answer_document(await self._reader.result(), self._exchange))
+                first = await anext(self._reader)
+            events = []
+            for chunk in (first, *self._reader.take_ready()):
+                if chunk.text:
+                    events.append(encode_event("token", json_text({"text": chunk.text})))
+                if chunk.finish is not None:
+                    result = await self._reader.result()
+                    events.append(self._last("result", answer_document(result, self._exchange)))
+            if events:
+                return b"".join(events)
 
     def _last(self, event: str, document: dict[str, object]) -> bytes:
         self._over = True

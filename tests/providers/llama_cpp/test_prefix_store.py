@@ -41,6 +41,9 @@ async def saved(at: Shop) -> None:
 # -- as it should be
 
 
+LONG = " and some more words" * 20
+
+
 def test_given_a_prefix_when_it_comes_again_then_it_is_read_once_saved_and_restored_into_any_slot(
     tmp_path: Path,
 ) -> None:
@@ -136,9 +139,10 @@ def test_given_a_relative_that_leaves_while_it_reads_when_another_waits_for_it_t
     async def main() -> None:
         async with shop(tmp_path) as at:
             at.fake.script("/completion", hanging_answer())
-            first = asyncio.create_task(at.ask("one", hot=False, warming=True))
+            # Long enough to be counted by the server, so that the arrival of the second shows.
+            first = asyncio.create_task(at.ask("one" + LONG, hot=False, warming=True))
             await at.fake.wait_for("/completion")
-            second = asyncio.create_task(at.ask("two", slot=1, hot=False))
+            second = asyncio.create_task(at.ask("two" + LONG, slot=1, hot=False))
             await at.fake.wait_for("/tokenize", 3)
             first.cancel()
             assert use_of(await second).state == "evaluated"
@@ -600,5 +604,37 @@ def test_given_another_model_behind_the_url_between_prepare_and_stream_when_aske
             await at.ask("five", hot=False)
             assert use_of(await at.ask("six")).state == "hot"
             assert len(at.snapshots()) == 2
+
+    run(main())
+
+
+def test_given_a_short_value_after_a_counted_head_when_there_is_room_then_its_tokens_are_bounded_without_asking(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await at.prepare("one")
+            asked = len(at.fake.received("/tokenize"))
+
+            bounded = await at.prepare("zwölf")
+            counted = await at.prepare("two" + LONG)
+
+            assert len(at.fake.received("/tokenize")) == asked + 1
+            assert bounded.prompt_tokens is not None
+            assert counted.prompt_tokens is not None
+            true_count = len((bounded.prompt or "").split()) + at.fake.adds_bos
+            assert true_count <= bounded.prompt_tokens <= true_count + 256
+            assert counted.prompt_tokens == len((counted.prompt or "").split()) + at.fake.adds_bos
+
+    run(main())
+
+
+def test_given_an_answer_to_a_bounded_prompt_when_it_is_over_then_its_usage_is_the_backends_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await at.ask("one")
+            answer = await at.ask("two")
+            assert answer.finish.tokens is not None
+            assert answer.finish.tokens.prompt == answer.diagnostics.tokens_evaluated
 
     run(main())

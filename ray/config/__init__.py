@@ -8,12 +8,13 @@ from ray.config.adapters import (
     OpenAICompatibleAdapter,
     WarmupRequest,
 )
+from ray.config.async_queue import AsyncQueueConfig, CallbackPayload
 from ray.config.built_in_templates import BUILT_IN_TEMPLATES
+from ray.config.hosts import BaseUrl, parse_base_url
 from ray.config.keys import resolve_api_keys
 from ray.config.load import LoadedConfig, config_from_mapping, load_config
 from ray.config.schema import (
     PROFILE_NAMES,
-    AsyncQueueConfig,
     AuthConfig,
     CacheConfig,
     Config,
@@ -42,7 +43,9 @@ __all__ = [
     "AdaptiveTuningConfig",
     "AsyncQueueConfig",
     "AuthConfig",
+    "BaseUrl",
     "CacheConfig",
+    "CallbackPayload",
     "Config",
     "GracefulDegradationConfig",
     "LaunchProfile",
@@ -63,6 +66,7 @@ __all__ = [
     "config_document",
     "config_from_mapping",
     "load_config",
+    "parse_base_url",
     "resolve_api_keys",
     "sanitised_config",
 ]

@@ -60,8 +60,9 @@ def iso_now() -> str:
 
 def iso_timestamp(epoch_seconds: float) -> str:
     """Unix seconds as ISO 8601 UTC with milliseconds and `Z`."""
-    # Half a microsecond forgives what a float loses: 1.001 * 1000 is 1000.9999999999999.
-    milliseconds = math.floor(epoch_seconds * 1000 + 0.0005)
+    milliseconds = math.floor(epoch_seconds * 1000)
+    if (milliseconds + 1) / 1000 <= epoch_seconds:
+        milliseconds += 1  # 1.001 * 1000 is 1000.9999999999999
     # `datetime` would cost 3 ms of every start.
     moment = time.gmtime(milliseconds // 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{milliseconds % 1000:03d}Z"

@@ -1,4 +1,4 @@
-"""One durable job as a value. Times are Unix seconds, whole milliseconds once they were stored."""
+"""One durable job as a value. Times are texts of one form, `2026-11-21T17:20:01.482Z`, so they compare as texts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class JobCallback:
     url: str
     status: CallbackStatus = "pending"
     attempts: int = 0
-    next_attempt_at: float | None = None
-    last_attempt_at: float | None = None
-    delivered_at: float | None = None
+    next_attempt_at: str | None = None
+    last_attempt_at: str | None = None
+    delivered_at: str | None = None
     last_error: str | None = None
 
 
@@ -56,15 +56,15 @@ class JobRecord:
     id: str
     status: JobStatus
     request: Mapping[str, object]
-    created_at: float
-    updated_at: float
+    created_at: str
+    updated_at: str
     attempts: int
     max_attempts: int
-    deadline_at: float
-    next_attempt_at: float | None = None
-    started_at: float | None = None
-    completed_at: float | None = None
-    expires_at: float | None = None
+    deadline_at: str
+    next_attempt_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    expires_at: str | None = None
     result_ttl_ms: int | None = None
     result: Mapping[str, object] | None = None
     error: JobError | None = None

@@ -2,8 +2,9 @@
 
 A record is one JSON document with a closed set of keys and a version `v`. `encode` and `decode` check the same form, so
 that every record that can be written is accepted again; limits of submission (how many metadata entries, today's
-`maxOutputTokens`) are no part of it. Times are Unix seconds in a `JobRecord` and texts with milliseconds in its file.
-Documents inside a record (`request`, `result`) are never changed in place.
+`maxOutputTokens`) are no part of it. Timestamps are texts, `2026-11-21T17:20:01.482Z`: `ray.clock.parse_iso` and
+`iso_timestamp` lead to Unix seconds and back. Documents inside a record (`request`, `result`) are never changed in
+place.
 
 A `light` record is what the index in memory holds: everything but the prompt and the answer, which stay on disk.
 """
@@ -14,7 +15,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ray.clock import iso_timestamp, parse_iso
 from ray.errors import MAX_MESSAGE_CHARS, RayError, bounded, truncated
 from ray.jobs.form import (
     Kind,
@@ -42,10 +42,11 @@ from ray.jobs.job import (
     is_job_id,
     light,
 )
-from ray.jobs.stored_request import REQUEST, inference_request, stored_request
+from ray.jobs.stored_request import REQUEST, inference_request, stored_request, without_prompt
 
 __all__ = [
     "ADMISSION_HEADROOM_BYTES",
+    "CALLBACK_HEADROOM_BYTES",
     "MAX_RECORD_BYTES",
     "RECORD_VERSION",
     "TERMINAL",
@@ -65,13 +66,16 @@ __all__ = [
     "public_document",
     "stored_request",
     "summary",
+    "without_prompt",
 ]
 
 RECORD_VERSION = 1
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 # What a record may still grow by without an answer: error, callback error, timestamps. A job is admitted only if its
 # failure can be written down, too.
-ADMISSION_HEADROOM_BYTES = 256 * 1024
+ADMISSION_HEADROOM_BYTES = 384 * 1024
+# And by how much once there is an outcome, of which only the callback is still to be noted.
+CALLBACK_HEADROOM_BYTES = 128 * 1024
 MAX_ATTEMPTS = 100
 MAX_CODE_CHARS = 128
 MAX_LAST_ERROR_CHARS = 8_192
@@ -93,8 +97,9 @@ class NewerRecord(Exception):
 def encode(record: JobRecord) -> bytes:
     """The bytes of the record's file: ASCII-only JSON, indented to be read with `cat`.
 
-    Raises `RayError async_job_record_too_large` above 2 MiB; a record that was never changed must leave 256 KiB of
-    that for its outcome. Raises `MalformedRecord` for a record that breaks its own form, which is a fault in Ray.
+    Raises `RayError async_job_record_too_large` above 2 MiB; a record that was never changed must leave 384 KiB of
+    that for its failure, and one whose callback was never tried 128 KiB for what comes of that. Raises
+    `MalformedRecord` for a record that breaks its own form, which is a fault in Ray.
     """
     document: dict[str, object] = {"v": RECORD_VERSION, **_document(record)}
     _check(document, record.id)
@@ -102,17 +107,22 @@ def encode(record: JobRecord) -> bytes:
         data = json.dumps(document, indent=2, allow_nan=False).encode("ascii")
     except (ValueError, TypeError, RecursionError) as error:
         raise MalformedRecord(f"the record is not JSON: {error}") from None
-    is_new = record.attempts == 0 and record.created_at == record.updated_at
-    limit = MAX_RECORD_BYTES - ADMISSION_HEADROOM_BYTES if is_new else MAX_RECORD_BYTES
+    limit = MAX_RECORD_BYTES - _headroom(record)
     if len(data) > limit:
         raise RayError(
             "async_job_record_too_large",
-            f"the job's record would take {len(data)} bytes; at most {limit} are stored: shorten the prompt"
-            if is_new
-            else f"the job's record would take {len(data)} bytes; at most {limit} are stored",
+            f"the job's record would take {len(data)} bytes; at most {limit} can be stored",
             details={"jobId": record.id, "bytes": len(data), "maxBytes": limit},
         )
     return data
+
+
+def _headroom(record: JobRecord) -> int:
+    """The bytes that the record must leave free for what will still be added to it."""
+    if record.attempts == 0 and record.created_at == record.updated_at:
+        return ADMISSION_HEADROOM_BYTES
+    untried = record.callback is not None and record.callback.status == "pending" and record.callback.attempts == 0
+    return CALLBACK_HEADROOM_BYTES if record.is_terminal and untried else 0
 
 
 def decode(data: bytes, job_id: str) -> JobRecord:
@@ -280,15 +290,15 @@ def _document(record: JobRecord) -> dict[str, object]:
         ("id", record.id),
         ("status", record.status),
         ("request", record.request),
-        ("createdAt", _text_of(record.created_at)),
-        ("updatedAt", _text_of(record.updated_at)),
+        ("createdAt", record.created_at),
+        ("updatedAt", record.updated_at),
         ("attempts", record.attempts),
         ("maxAttempts", record.max_attempts),
-        ("deadlineAt", _text_of(record.deadline_at)),
-        ("nextAttemptAt", _text_of(record.next_attempt_at)),
-        ("startedAt", _text_of(record.started_at)),
-        ("completedAt", _text_of(record.completed_at)),
-        ("expiresAt", _text_of(record.expires_at)),
+        ("deadlineAt", record.deadline_at),
+        ("nextAttemptAt", record.next_attempt_at),
+        ("startedAt", record.started_at),
+        ("completedAt", record.completed_at),
+        ("expiresAt", record.expires_at),
         ("resultTtlMs", record.result_ttl_ms),
         ("cancelRequested", record.cancel_requested or None),
         ("result", record.result),
@@ -305,9 +315,9 @@ def _callback_document(callback: JobCallback) -> dict[str, object]:
         ("url", callback.url),
         ("status", callback.status),
         ("attempts", callback.attempts),
-        ("nextAttemptAt", _text_of(callback.next_attempt_at)),
-        ("lastAttemptAt", _text_of(callback.last_attempt_at)),
-        ("deliveredAt", _text_of(callback.delivered_at)),
+        ("nextAttemptAt", callback.next_attempt_at),
+        ("lastAttemptAt", callback.last_attempt_at),
+        ("deliveredAt", callback.delivered_at),
         ("lastError", callback.last_error and _storable(callback.last_error, MAX_LAST_ERROR_CHARS)),
     )
 
@@ -338,14 +348,6 @@ def _storable_details(details: Mapping[str, object]) -> dict[str, object]:
     return copied
 
 
-def _text_of(seconds: float | None) -> str | None:
-    return None if seconds is None else iso_timestamp(seconds)
-
-
-def _seconds(timestamp_text: str | None) -> float | None:
-    return None if timestamp_text is None else parse_iso(timestamp_text)
-
-
 def _present(*pairs: tuple[str, object]) -> dict[str, object]:
     return {key: value for key, value in pairs if value is not None}
 
@@ -358,15 +360,15 @@ def _record(document: Mapping[str, object]) -> JobRecord:
         id=known["id"],
         status=known["status"],
         request=known["request"],
-        created_at=parse_iso(known["createdAt"]),
-        updated_at=parse_iso(known["updatedAt"]),
+        created_at=known["createdAt"],
+        updated_at=known["updatedAt"],
         attempts=known["attempts"],
         max_attempts=known["maxAttempts"],
-        deadline_at=parse_iso(known["deadlineAt"]),
-        next_attempt_at=_seconds(known.get("nextAttemptAt")),
-        started_at=_seconds(known.get("startedAt")),
-        completed_at=_seconds(known.get("completedAt")),
-        expires_at=_seconds(known.get("expiresAt")),
+        deadline_at=known["deadlineAt"],
+        next_attempt_at=known.get("nextAttemptAt"),
+        started_at=known.get("startedAt"),
+        completed_at=known.get("completedAt"),
+        expires_at=known.get("expiresAt"),
         result_ttl_ms=known.get("resultTtlMs"),
         result=known.get("result"),
         error=JobError(error["message"], error.get("code"), error.get("details")) if error else None,
@@ -382,8 +384,8 @@ def _callback(known: Mapping[str, Any]) -> JobCallback:
         url=known["url"],
         status=known["status"],
         attempts=known["attempts"],
-        next_attempt_at=_seconds(known.get("nextAttemptAt")),
-        last_attempt_at=_seconds(known.get("lastAttemptAt")),
-        delivered_at=_seconds(known.get("deliveredAt")),
+        next_attempt_at=known.get("nextAttemptAt"),
+        last_attempt_at=known.get("lastAttemptAt"),
+        delivered_at=known.get("deliveredAt"),
         last_error=known.get("lastError"),
     )

@@ -120,3 +120,10 @@ def _messages(document: Mapping[str, object]) -> tuple[Message, ...]:
     question = Message("user", cast("str", document["input"]))
     system = document.get("system")
     return (question,) if system is None else (Message("system", cast("str", system)), question)
+
+
+def without_prompt(document: Mapping[str, object]) -> dict[str, object]:
+    """The stored request with everything a person may have written taken out (`asyncQueue.retainRequest: false`):
+    the texts, and the metadata with them."""
+    kept = {key: value for key, value in document.items() if key not in ("input", "system", "messages", "metadata")}
+    return {"input": "", **kept, "metadata": {}}

@@ -94,5 +94,5 @@ def is_job_id(name: str) -> bool:
 
 
 def light(record: JobRecord) -> JobRecord:
-    """The record without prompt and answer."""
+    """The record without prompt and answer: what the index in memory holds."""
     return record if record.is_light else replace(record, request={}, result=None)

@@ -62,6 +62,7 @@ __all__ = [
     "encode",
     "inference_request",
     "is_job_id",
+    "job_error",
     "light",
     "public_document",
     "stored_request",
@@ -92,6 +93,15 @@ class NewerRecord(Exception):
     def __init__(self, version: int) -> None:
         super().__init__(f"the record has version {version}; this Ray reads up to {RECORD_VERSION}")
         self.version = version
+
+
+def job_error(error: BaseException) -> JobError:
+    """What a record says of a failure. The text of an unforeseen exception may hold anything, a prompt or a path, so
+    only its kind is told; the log has the rest."""
+    if isinstance(error, RayError):
+        details = error.details if isinstance(error.details, dict) else None
+        return JobError(error.message, error.code, _storable_details(details) if details else None)
+    return JobError(f"the gateway failed while it ran the job ({type(error).__name__})")
 
 
 def encode(record: JobRecord) -> bytes:

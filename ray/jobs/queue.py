@@ -1,0 +1,429 @@
+"""`JobQueue`: accepted work that ends in exactly one visible state. The one door to durable jobs.
+
+Acknowledged means durable: a job is in the book, and its submission answered, only once its record is on disk. What
+runs it, writes it and tells of it stands in files of its own (`dispatch`, `book`, `callback_desk`); here is what
+callers ask for. A job belongs to the caller who submitted it; to everybody else it does not exist.
+
+Source: jobs, sections 3, 8, 11, 12 and 17 (B2 to B4, B9, B10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from ray.clock import iso_timestamp, new_id, parse_iso
+from ray.config import Config
+from ray.errors import RayError
+from ray.jobs.admission import Places, check_storage, storage_levels
+from ray.jobs.book import Entry, JobBook
+from ray.jobs.books import JobBooks
+from ray.jobs.callback_desk import CallbackDesk
+from ray.jobs.dispatch import Clockwork, Dispatcher
+from ray.jobs.idempotency import IdempotencyIndex, check_same_payload, fingerprint, owner_of
+from ray.jobs.intake import Intake
+from ray.jobs.listing import DEFAULT_LIMIT, JobPage, page_of
+from ray.jobs.ports import CallbackService, Store
+from ray.jobs.record import JobCallback, JobIdempotency, JobRecord, is_job_id, stored_request
+from ray.jobs.retry import Uniform
+from ray.jobs.sender import DeliveryOutcome
+from ray.jobs.snapshot import JobSnapshot, set_gauges
+from ray.jobs.store import StorageRoom
+from ray.jobs.sweep import Sweep
+from ray.jobs.transitions import JOB_LIFETIME_S, Retention, cancel_asked, cancelled, is_expired
+from ray.runtime import Runtime
+from ray.telemetry import Logger, Metrics
+from ray.types import Caller, InferenceRequest
+
+MAX_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmission:
+    """`record`: the job as it was accepted, always `queued`; `replayed`: an earlier request had made it."""
+
+    record: JobRecord
+    replayed: bool
+
+
+class JobQueue:
+    """The jobs of one model. Owner of the callbacks' state (`CallbackOwner`), see `callbacks`."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        runtime: Runtime,
+        callbacks: CallbackService | None,
+        logger: Logger,
+        metrics: Metrics,
+        *,
+        wall: Callable[[], float] = time.time,
+        uniform: Uniform = random.uniform,
+    ) -> None:
+        """`wall`: Unix seconds; `uniform`: a number between two others, for jitter."""
+        settings = config.async_queue
+        self._settings = settings
+        self._store = store
+        self._logger = logger
+        self._metrics = metrics
+        self._clockwork = Clockwork(wall, uniform)
+        self._books = JobBooks(logger, metrics)
+        self._places = Places(settings.max_jobs)
+        self._index = IdempotencyIndex()
+        self._book = JobBook(store, logger, metrics, retry_base_s=settings.poll_interval_ms / 1000, uniform=uniform)
+        self._retention = Retention(settings.completed_ttl_ms, retain_request=settings.retain_request)
+        self._desk = CallbackDesk(settings, self._book, self._retention, self._clockwork, callbacks)
+        self._dispatcher = Dispatcher(
+            config, self._book, runtime, self._books, self._retention, self._clockwork, self._desk.schedule
+        )
+        self._sweep = Sweep(
+            settings, self._book, store, self._books, self._clockwork, self._forget, self._dispatcher.fail_overdue
+        )
+        self._intake = Intake(settings, self._book, self._sweep, self._retention, self._clockwork, logger, metrics)
+        self._open = False
+        self._stopping = False
+
+    # -- the life of the queue
+
+    @property
+    def callbacks(self) -> CallbackService | None:
+        """Who delivers; may be set until `resume`, since the deliverer needs the queue as its owner."""
+        return self._desk.service
+
+    @callbacks.setter
+    def callbacks(self, service: CallbackService | None) -> None:
+        self._desk.service = service
+
+    async def start(self) -> None:
+        """Open the store and take up the jobs in it. Nothing runs before `resume`. Starting again changes nothing.
+
+        Raises `RayError` as `JobStore.open`: `async_queue_locked`, `async_queue_storage_error`,
+        `async_queue_recovery_limit_exceeded`.
+        """
+        if self._open:
+            return
+        recovery = await self._store.open()
+        self._open = True
+        self._intake.report(recovery)
+        for entry in await self._intake.take_up(recovery.records):
+            self._index.keep(entry.record.idempotency, entry.record.id)
+            if entry.record.status == "queued":
+                due = entry.record.next_attempt_at
+                self._dispatcher.line.add(entry, parse_iso(due) - self._clockwork.now() if due else 0.0)
+        await self._sweep.refresh_room()
+
+    def resume(self) -> None:
+        """Begin to run jobs and to deliver; call again whenever the backend has become usable."""
+        if self._stopping or not self._open:
+            return
+        if not self._sweep.running:
+            for entry in self._book:
+                self._desk.schedule(entry.record)
+            self._sweep.start()
+        self._dispatcher.resume()
+
+    def begin_stop(self) -> None:
+        """Start nothing more, no job and no delivery; who waits for a job is answered now. Submissions are still
+        accepted until `stop`: they are on disk for the next start."""
+        self._stopping = True
+        self._dispatcher.close()
+        self._sweep.stop()
+        if self._desk.service is not None:
+            self._desk.service.cancel_all()
+        for entry in self._book:
+            entry.wake()
+
+    async def stop(self, timeout_s: float) -> bool:
+        """End: wait up to `timeout_s` seconds for what runs, abort the rest and put it back with its attempt refunded,
+        close the store. Whether nothing had to be aborted. Takes at most about 5 seconds longer than `timeout_s`."""
+        self.begin_stop()
+        service = self._desk.service
+        deliveries = asyncio.ensure_future(service.stop(timeout_s)) if service is not None else None
+        clean = await self._dispatcher.stop(timeout_s)
+        if deliveries is not None:
+            clean = await deliveries and clean
+        self._open, was_open = False, self._open
+        await self._sweep.finish()
+        await self._book.finish(timeout_s=1.0)
+        if was_open:
+            await self._store.close()
+        return clean
+
+    # -- submitting
+
+    async def submit(
+        self,
+        request: InferenceRequest,
+        caller: Caller,
+        callback_url: object = None,
+        idempotency_key: str | None = None,
+        result_ttl_ms: int | None = None,
+    ) -> JobSubmission:
+        """Accept a job; it is durable on return.
+
+        `callback_url`: None for no callback; `idempotency_key`: the header as it was sent; `result_ttl_ms`: how long to
+        keep the outcome, at most `asyncQueue.completedTtlMs`.
+
+        Raises `RayError`: `invalid_request`, `async_queue_full`, `async_queue_storage_low`,
+        `async_queue_storage_error`, `async_job_record_too_large`, `idempotency_key_reused`, `idempotency_in_progress`,
+        `gateway_draining`.
+        """
+        try:
+            return await self._submit(request, caller, callback_url, idempotency_key, result_ttl_ms)
+        except RayError as error:
+            self._books.rejected(error)
+            raise
+
+    async def _submit(
+        self,
+        request: InferenceRequest,
+        caller: Caller,
+        callback_url: object,
+        header: str | None,
+        result_ttl_ms: int | None,
+    ) -> JobSubmission:
+        if not self._open:
+            raise RayError("gateway_draining", "the gateway is shutting down; send the job again in a moment")
+        if result_ttl_ms is not None and not 1 <= result_ttl_ms <= self._settings.completed_ttl_ms:
+            limit = self._settings.completed_ttl_ms
+            raise RayError(
+                "invalid_request",
+                f"resultTtlMs must be from 1 to {limit}, the value of asyncQueue.completedTtlMs",
+                details={"field": "resultTtlMs", "max": limit},
+            )
+        self._sweep.prune()
+        idempotency = None
+        if header is not None:
+            idempotency = fingerprint(header, caller, request, callback_url, result_ttl_ms)
+            earlier = self._index.job_of(idempotency)
+            entry = self._book.get(earlier) if earlier is not None else None
+            if entry is not None:
+                return self._replay(entry.record, idempotency)
+        admission = self._admit(request, caller, callback_url, idempotency, result_ttl_ms)
+        return await self._book.carry_through(admission)
+
+    def _replay(self, record: JobRecord, idempotency: JobIdempotency) -> JobSubmission:
+        check_same_payload(record.idempotency, idempotency)
+        self._books.replayed(record)
+        return JobSubmission(replace(record, status="queued", attempts=0, error=None), replayed=True)
+
+    async def _admit(
+        self,
+        request: InferenceRequest,
+        caller: Caller,
+        callback_url: object,
+        idempotency: JobIdempotency | None,
+        result_ttl_ms: int | None,
+    ) -> JobSubmission:
+        """Runs to its end whatever becomes of the client: what is on disk is in the book, and the other way round."""
+        try:
+            # A full store is said first. A slow DNS answer then holds no place.
+            self._places.check(len(self._book))
+            callback = await self._callback(callback_url)
+            with self._places.reservation(len(self._book)) as reservation:
+                room = await self._store.room()
+                if room is not None:
+                    check_storage(storage_levels(room, reservation.ahead, self._settings))
+                record = self._new_record(request, caller, callback, idempotency, result_ttl_ms)
+                await self._book.write(record)
+                reservation.end()
+                entry = self._book.insert(record, caller)
+        except BaseException:
+            self._index.release(idempotency, None)
+            raise
+        self._index.keep(idempotency, record.id)
+        self._books.accepted(record)
+        self._dispatcher.line.add(entry)
+        return JobSubmission(record, replayed=False)
+
+    async def _callback(self, url: object) -> JobCallback | None:
+        if url is None:
+            return None
+        service = self._desk.service
+        if service is None:
+            raise RayError("invalid_request", "this gateway delivers no callbacks", details={"field": "callbackUrl"})
+        return JobCallback(await service.admit(url))
+
+    def _new_record(
+        self,
+        request: InferenceRequest,
+        caller: Caller,
+        callback: JobCallback | None,
+        idempotency: JobIdempotency | None,
+        result_ttl_ms: int | None,
+    ) -> JobRecord:
+        now = self._clockwork.now()
+        return JobRecord(
+            id=new_id("job"),
+            status="queued",
+            request=stored_request(request),
+            created_at=iso_timestamp(now),
+            updated_at=iso_timestamp(now),
+            attempts=0,
+            max_attempts=self._settings.max_attempts,
+            deadline_at=iso_timestamp(now + JOB_LIFETIME_S),
+            result_ttl_ms=result_ttl_ms,
+            callback=callback,
+            owner=owner_of(caller),
+            idempotency=idempotency,
+        )
+
+    # -- asking
+
+    async def find(self, job_id: str, caller: Caller) -> JobRecord:
+        """The whole job. Raises `RayError`: `invalid_request` for what is no id, `job_not_found`, `job_expired`,
+        `async_queue_storage_error` when the answer cannot be read."""
+        return await self._book.read(self._entry(job_id, caller))
+
+    async def wait(self, job_id: str, caller: Caller, seconds: float) -> JobRecord:
+        """`find`, but not before the job has ended, `seconds` (at most 20) have passed, or the queue stops."""
+        entry = self._entry(job_id, caller)
+        if not entry.record.is_terminal and seconds > 0 and not self._stopping:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry.waiters.append(waiter)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(seconds, MAX_WAIT_S)):
+                    await waiter
+            if waiter in entry.waiters:
+                entry.waiters.remove(waiter)
+        return await self.find(job_id, caller)
+
+    def page(
+        self, caller: Caller, status: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    ) -> JobPage:
+        """The caller's jobs, newest first, without prompts and answers. Raises `RayError invalid_request`."""
+        self._sweep.prune()
+        owner = owner_of(caller)
+        own = (entry.record for entry in self._book if entry.record.owner in (None, owner))
+        return page_of(own, status, limit, cursor)
+
+    def _entry(self, job_id: str, caller: Caller) -> Entry:
+        if not is_job_id(job_id):
+            raise RayError(
+                "invalid_request",
+                "a job id has 1 to 128 letters, digits, hyphens and underscores",
+                details={"maxChars": 128},
+            )
+        entry, owner = self._book.get(job_id), owner_of(caller)
+        if entry is not None and is_expired(entry.record, iso_timestamp(self._clockwork.now())):
+            self._sweep.prune()
+            entry = None
+        if entry is not None and entry.record.owner in (None, owner):
+            return entry
+        expired = self._book.expired_owner(job_id)
+        if expired is not None and expired[0] in (None, owner):
+            raise RayError("job_expired", "the job has ended and its time to be fetched is over")
+        raise RayError("job_not_found", "there is no such job")
+
+    # -- ending
+
+    async def cancel(self, job_id: str, caller: Caller) -> tuple[JobRecord, bool]:
+        """End a job before its time. A queued one is cancelled on return; for a running one that is written down, its
+        backend connection is aborted, and the second value is True: it ends soon, as `cancelled` unless its result came
+        first. One that has ended stays as it is. Raises as `find`, and `async_queue_storage_error` when the disk does
+        not take it; then nothing has happened."""
+        entry = self._entry(job_id, caller)
+        return await self._book.carry_through(self._cancel(entry))
+
+    async def _cancel(self, entry: Entry) -> tuple[JobRecord, bool]:
+        def asked(present: JobRecord) -> JobRecord | None:
+            now = self._clockwork.now()
+            if present.status == "queued":
+                return cancelled(present, now, self._retention)
+            if present.status == "running" and not present.cancel_requested:
+                return cancel_asked(present, now)
+            return None
+
+        record = await self._book.change(entry, asked)
+        if record is not None and record.is_terminal:
+            self._dispatcher.line.remove(entry)
+            self._books.ended(record, self._clockwork.now(), ran=False)
+            self._desk.schedule(record)
+        elif record is not None:
+            self._books.cancel_asked(record)
+        under_way = entry.record.status == "running"
+        present = await self._book.read(entry)
+        if under_way and entry.reader is not None:
+            entry.reader.leave()
+        return present, under_way
+
+    async def delete(self, job_id: str, caller: Caller) -> None:
+        """Remove a job that has ended and whose callback, if any, is settled. Raises as `find`, `job_not_settled`, and
+        `async_queue_storage_error`; then it is still there."""
+        entry = self._entry(job_id, caller)
+        await self._book.carry_through(self._delete(entry))
+
+    async def _delete(self, entry: Entry) -> None:
+        if await self._book.remove(entry):
+            self._forget(entry.record)
+            self._books.removed(entry.record, expired=False)
+        elif not entry.gone:
+            raise RayError(
+                "job_not_settled",
+                "the job has not ended, or its callback is still to be delivered; cancel it or wait, then delete it",
+                details={"status": entry.record.status},
+            )
+
+    def _forget(self, record: JobRecord) -> None:
+        self._index.release(record.idempotency, record.id)
+
+    # -- callbacks' owner
+
+    async def attempt_started(self, job_id: str) -> JobRecord | None:
+        """See `CallbackDesk.attempt_started`."""
+        return await self._desk.attempt_started(job_id)
+
+    async def attempt_ended(self, job_id: str, outcome: DeliveryOutcome) -> float | None:
+        """See `CallbackDesk.attempt_ended`."""
+        return await self._desk.attempt_ended(job_id, outcome)
+
+    # -- seen
+
+    async def refresh(self) -> None:
+        """Read the disk, at most once a second; call before the snapshot is shown. Never raises."""
+        if self._open:
+            await self._sweep.refresh_room()
+
+    def snapshot(self) -> JobSnapshot:
+        """The queue now. The disk is as the last `refresh` (or submission, or sweep) found it."""
+        service, counts = self._desk.service, dict[str, int]()
+        oldest: str | None = None
+        for entry in self._book:
+            record = entry.record
+            counts[record.status] = counts.get(record.status, 0) + 1
+            if record.callback is not None:
+                name = f"callback_{record.callback.status}"
+                counts[name] = counts.get(name, 0) + 1
+            if record.status == "queued" and (oldest is None or record.created_at < oldest):
+                oldest = record.created_at
+        room: StorageRoom | None = self._sweep.room
+        age = 0.0 if oldest is None else max(0.0, self._clockwork.now() - parse_iso(oldest))
+        return JobSnapshot(
+            settings=self._settings,
+            counts=counts,
+            total=len(self._book),
+            active=self._dispatcher.active,
+            callbacks_active=service.active if service is not None else 0,
+            callback_workers=service.workers if service is not None else 0,
+            armed=self._dispatcher.line.armed,
+            callbacks_armed=service.scheduled if service is not None else 0,
+            oldest_queued_ms=int(age * 1000),
+            reservations=self._places.reserved,
+            pending_writes=self._book.pending_writes,
+            storage_failing=self._book.failing,
+            quarantined=self._store.quarantined,
+            levels=storage_levels(room, self._places.reserved, self._settings) if room is not None else None,
+        )
+
+    def health_document(self) -> dict[str, object]:
+        """The `asyncQueue` block of `/health`."""
+        return self.snapshot().document()
+
+    def set_gauges(self, metrics: Metrics) -> None:
+        """Bring the gauges `async_queue.*` up to date."""
+        set_gauges(self.snapshot(), metrics)

@@ -28,7 +28,7 @@ from ray.jobs.directory import (
 )
 from ray.jobs.disk import StoreDisk
 from ray.jobs.quarantine import Quarantine
-from ray.jobs.record import MAX_RECORD_BYTES, JobRecord, MalformedRecord, NewerRecord, decode, encode, is_job_id
+from ray.jobs.record import MAX_RECORD_BYTES, JobRecord, MalformedRecord, NewerRecord, decode, encode, is_job_id, light
 
 MAX_ENTRIES = 4_096
 MAX_TEMP_REMOVALS = 2_048
@@ -58,7 +58,8 @@ class StorageRoom(NamedTuple):
 class Recovery(NamedTuple):
     """What a start found.
 
-    `records`: every job, as it was left, in no order. `quarantined`: put aside. `removed_temp_files`: left by writes
+    `records`: every job, as it was left, in no order; the settled ones light, for nothing will be written about them
+    again. `quarantined`: put aside. `removed_temp_files`: left by writes
     that were cut off. `unreadable`: names of files that could not be read, or put aside, now; they stay, and their jobs
     are absent until the next start.
     """
@@ -272,7 +273,9 @@ class JobStore:
             if not is_job_id(job_id):
                 raise MalformedRecord("the name is not that of a job")
             data = read_file(self._disk, opened.storage.jobs, name, MAX_RECORD_BYTES)
-            found.records.append(decode(data, job_id))
+            record = decode(data, job_id)
+            # Thousands of old answers need not be in memory at once.
+            found.records.append(light(record) if record.is_settled else record)
             opened.sizes[job_id] = len(data)
         except (MalformedRecord, UnsafeFile) as error:
             found.bad.append(QuarantinedFile(name, error.reason))

@@ -17,10 +17,12 @@ NOBODY: frozenset[str] = frozenset()
 
 
 class Weights(NamedTuple):
-    """What moves a ticket forward, in points. `hot`: its prefix lies in the KV cache of a free slot."""
+    """What moves a ticket forward, in points. `hot`: its prefix lies in the KV cache of a free slot. `company`: others
+    in line share its prefix, so reading it serves them all, and a lonely one may find company meanwhile."""
 
     hot: float = 220.0  # worth 5.5 s of waiting, more than the guard lets anybody wait for it
     short_lane: float = 120.0  # worth 3 s
+    company: float = 80.0  # worth 2 s
     waited_ms_per_point: float = 25.0
 
 
@@ -44,14 +46,32 @@ def guard_seconds(request_timeout_ms: float) -> float:
     return min(MAX_GUARD_MS, request_timeout_ms * GUARD_SHARE_OF_TIMEOUT) / 1000
 
 
-def score(place: Waiting, now: float, hot: AbstractSet[str] = NOBODY, weights: Weights = WEIGHTS) -> float:
+def score(
+    place: Waiting,
+    now: float,
+    hot: AbstractSet[str] = NOBODY,
+    company: AbstractSet[str] = NOBODY,
+    weights: Weights = WEIGHTS,
+) -> float:
     """How strongly a waiting ticket asks to go next, in points. All age at the same rate."""
     points = (now - place.since) * 1000 / weights.waited_ms_per_point
     if place.lane == "short":
         points += weights.short_lane
     if place.affinity in hot:
         points += weights.hot
+    if place.affinity in company:
+        points += weights.company
     return points
+
+
+def in_company(line: Sequence[Waiting]) -> set[str]:
+    """The affinities that more than one place of the line has."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for place in line:
+        if place.affinity is not None:
+            (shared if place.affinity in seen else seen).add(place.affinity)
+    return shared
 
 
 def choose(
@@ -76,6 +96,7 @@ def choose(
     """
     if line and now - line[0].since >= guard_s:
         return line[0] if line[0].cost <= free_tokens else None
+    company = in_company(line)
     best: Waiting | None = None
     best_score = 0.0
     for lane in ("short", "draft"):
@@ -85,7 +106,7 @@ def choose(
             later = in_lane[lookahead:]
             ready = [place for place in later if place.cost <= free_tokens and place.affinity not in held]
         for place in ready:
-            points = score(place, now, hot, weights)
+            points = score(place, now, hot, company, weights)
             if best is None or points > best_score:
                 best, best_score = place, points
     return best

@@ -33,6 +33,10 @@ def line(*places: Place) -> list[Waiting]:
         ([("draft", 1, 10, "a"), ("draft", 1, 9, "a"), ("draft", 1, 5, "b")], set(), {"a"}, 2, 2),
         ([("draft", 1, 10, "a"), ("draft", 1, 9, "c"), ("draft", 1, 5, "b")], {"b"}, set(), 2, 0),
         ([("draft", 11, 10, "a"), ("draft", 1, 5, "b")], {"a"}, set(), 8, 1),
+        ([("draft", 1, 10, "a"), ("draft", 1, 8, "b"), ("draft", 1, 5, "b")], set(), set(), 8, 1),
+        ([("draft", 1, 2_100, "a"), ("draft", 1, 8, "b"), ("draft", 1, 5, "b")], set(), set(), 8, 0),
+        ([("draft", 1, 10, None), ("draft", 1, 8, None), ("draft", 1, 5, "b")], set(), set(), 8, 0),
+        ([("draft", 1, 10, "a"), ("draft", 1, 8, "b"), ("draft", 1, 5, "b")], {"a"}, set(), 8, 0),
     ],
     ids=[
         "hot before cold",
@@ -47,6 +51,10 @@ def line(*places: Place) -> list[Waiting]:
         "beyond the lookahead when all within it are held",
         "hot beyond the lookahead is not seen",
         "hot but too large for now",
+        "company before a lonely one",
+        "a lonely one has waited for company long enough",
+        "no affinity is no company",
+        "hot before company",
     ],
 )
 def test_choice_before_the_guard(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ray.errors import CODES
 from ray.gateway.routes import find_route
+from ray.jobs.signing import WebhookSecrets, message_id
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -16,17 +23,18 @@ HTTP_API = (ROOT / "docs" / "http-api.md").read_text("utf-8")
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # A command in a fenced block or between backticks. Prose such as "make it" has neither.
-MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+)\b", re.MULTILINE)
+MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
 # A path between backticks, from the top of the repository.
 PATH = re.compile(r"`((?:ray|tests|examples|docs)/[\w./-]*)`")
-# Codes that never travel over HTTP: they end a boot, or belong to what is not built yet.
+# Codes that no answer has as its own: they end a boot, stand in a job's record, or become another one on the way.
 NOT_ON_THE_WIRE = {
-    "async_job_record_too_large",
-    "async_queue_full",
+    "async_queue_locked",
     "async_queue_recovery_limit_exceeded",
-    "async_queue_storage_low",
     "config_parse_error",
     "config_validation_error",
+    "job_deadline_exceeded",
+    "job_recovered",
+    "job_recovery_attempts_exhausted",
     "listen_failed",
     "provider_health_invalid",
     "provider_unsupported",
@@ -48,7 +56,7 @@ def test_given_a_document_when_its_links_are_followed_then_each_file_exists(docu
 
 
 def test_given_the_documents_when_they_name_a_make_target_then_it_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = {name for document in DOCUMENTS for name in MAKE.findall(document.read_text("utf-8"))}
 
     assert named, "the pattern finds no command at all"
@@ -85,7 +93,7 @@ def test_given_a_code_in_the_contract_when_looked_up_in_the_table_then_it_exists
     assert listed - {"details"} <= set(CODES)
 
 
-ROUTE_ROWS = [row.strip("|").split("|") for row in section(3).splitlines() if re.match(r"\| `(GET|POST) ", row)]
+ROUTE_ROWS = [row.strip("|").split("|") for row in section(3).splitlines() if re.match(r"\| `(DELETE|GET|POST) ", row)]
 
 
 @pytest.mark.parametrize("row", ROUTE_ROWS, ids=lambda row: row[0].strip(" `"))
@@ -98,3 +106,76 @@ def test_given_a_route_in_the_contract_when_looked_up_in_the_gateway_then_its_gu
     route = find_route(method, path.replace("{id}", "job_0"))
 
     assert (route.name, route.protected, route.limited) == (path, key == "yes", limited == "yes")
+
+
+JOBS = (ROOT / "docs" / "jobs.md").read_text("utf-8")
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode("ascii")
+OLD_SECRET = "whsec_" + base64.b64encode(bytes(24)).decode("ascii")
+BODY = '{"type":"job.succeeded","data":{"job":{"output":"grün"}}}'.encode()
+
+
+def signed(body: bytes, secrets: str) -> dict[str, str]:
+    """The headers of a callback that is sent now."""
+    sender = WebhookSecrets.from_environment({"RAY_WEBHOOK_SECRETS": secrets})
+    assert sender is not None
+    identity, now = message_id("job_0123456789abcdef"), int(time.time())
+    signature = sender.signature(identity, now, body)
+    return {"webhook-id": identity, "webhook-timestamp": str(now), "webhook-signature": signature}
+
+
+def snippet(language: str) -> str:
+    """The one block of this language on the page about jobs."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", JOBS, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    return str(blocks[0])
+
+
+def verifies_in_python(body: bytes, headers: dict[str, str]) -> bool:
+    names: dict[str, Callable[[str, dict[str, str], bytes], bool]] = {}
+    exec(snippet("python"), names)  # what readers copy has to work
+    return names["verify"](SECRET, headers, body)
+
+
+def verifies_in_the_shell(body: bytes, headers: dict[str, str], directory: Path) -> bool:
+    file = directory / "body"
+    file.write_bytes(body)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "SECRET": SECRET,
+        "BODY": str(file),
+        "ID": headers["webhook-id"],
+        "TIMESTAMP": headers["webhook-timestamp"],
+        "SIGNATURE": headers["webhook-signature"],
+    }
+    done = subprocess.run(
+        ["sh", "-eu", "-c", snippet("sh")], env=environ, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() in ("verified", "refused")
+    return done.stdout.strip() == "verified"
+
+
+@pytest.mark.parametrize("language", ["python", "sh"])
+@pytest.mark.parametrize("secrets", [SECRET, f"{SECRET},{OLD_SECRET}", f"{OLD_SECRET},{SECRET}"])
+def test_given_the_verifier_of_the_page_when_a_callback_comes_then_it_accepts_ours_and_refuses_a_changed_one(
+    language: str, secrets: str, tmp_path: Path
+) -> None:
+    if language == "sh" and not (shutil.which("openssl") and shutil.which("od")):
+        pytest.skip("needs openssl and od")
+
+    def verifies(body: bytes, headers: dict[str, str]) -> bool:
+        if language == "python":
+            return verifies_in_python(body, headers)
+        return verifies_in_the_shell(body, headers, tmp_path)
+
+    headers = signed(BODY, secrets)
+
+    assert verifies(BODY, headers)
+    assert not verifies(BODY.replace(b"job_", b"jab_").replace(b"type", b"tyqe"), headers)
+    assert not verifies(BODY, {**headers, "webhook-id": "msg_job_other"})
+    assert not verifies(BODY, signed(BODY, OLD_SECRET))
+
+
+def test_given_the_verifier_of_the_page_when_a_callback_is_replayed_later_then_it_is_refused() -> None:
+    headers = signed(BODY, SECRET)
+
+    assert not verifies_in_python(BODY, {**headers, "webhook-timestamp": str(int(time.time()) - 301)})

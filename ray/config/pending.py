@@ -9,7 +9,7 @@ from __future__ import annotations
 
 MARK = "no effect yet"
 
-PENDING = frozenset({"asyncQueue", "model.adapter.slotStateTtlMs"})
+PENDING = frozenset({"model.adapter.slotStateTtlMs"})
 
 
 def is_pending(path: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ Source: http-api, sections 2, 7, 8 and 15.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from asyncio import CancelledError
 from collections.abc import Mapping
@@ -29,15 +30,20 @@ from ray.gateway.warm_up import WarmUp
 from ray.http import Limits, Request, Response, Server
 from ray.providers import Provider, create_provider
 from ray.runtime import HostPressure, PrefixBooks, Runtime
-from ray.telemetry import Logger, Metrics
+from ray.telemetry import Logger, Metrics, error_fields
 
 DEFAULT_DRAIN_MS = 30_000
+# How long a job queue may take to let go after the port turned out to be taken.
+JOBS_CLEANUP_S = 5.0
+# What of the time to end is kept for writing back the jobs that did not get done.
+JOBS_WRITE_BACK_S = 5.0
 
 
 class Gateway:
     """One gateway process's worth of state. Used from one event loop.
 
-    Raises RayError `config_validation_error` when the API keys or the provider's settings are not usable.
+    Raises RayError `config_validation_error` when the API keys, the webhook secrets or the provider's settings are not
+    usable.
     """
 
     def __init__(
@@ -59,6 +65,12 @@ class Gateway:
         if provider is None:
             provider = create_provider(config, environ, PrefixBooks(config.model.id, logger, metrics))
         runtime = Runtime(config, provider, logger, metrics, host)
+        jobs = None
+        if config.async_queue.enabled:
+            # Who keeps no jobs does not load the code for them.
+            from ray.jobs import create_job_queue
+
+            jobs = create_job_queue(config, runtime, environ, logger, metrics)
         limits = Limits()
         self._traffic = Traffic(logger, metrics)
         self._server = Server(
@@ -76,7 +88,8 @@ class Gateway:
             limiter=RateLimiter(config.rate_limit) if config.rate_limit.enabled else None,
             http_limits=limits,
             connections=self._server.counts,
-            warm_up=WarmUp(runtime, logger),
+            warm_up=WarmUp(runtime, logger, attempted=self._begin_jobs),
+            jobs=jobs,
         )
         self._trust_proxy_headers = config.rate_limit.trust_proxy_headers
         metrics.add_collector(partial(set_gauges, self.services))
@@ -87,10 +100,22 @@ class Gateway:
         return self._server.port
 
     async def start(self, port: int | None = None) -> None:
-        """Listen, then begin to warm the backend in the background.
+        """Open the job store, listen, then begin to warm the backend in the background. Jobs run once that was tried.
 
-        `port`: instead of the configured one; 0 lets the system choose. Raises RayError `listen_failed`.
+        `port`: instead of the configured one; 0 lets the system choose. Raises RayError `listen_failed`, and what
+        `JobQueue.start` raises: `async_queue_locked`, `async_queue_storage_error`,
+        `async_queue_recovery_limit_exceeded`.
         """
+        if self.services.jobs is not None:
+            await self.services.jobs.start()
+        try:
+            await self._listen(port)
+        except RayError as error:
+            await self._give_jobs_back(error)
+            raise
+        self.services.warm_up.start()
+
+    async def _listen(self, port: int | None) -> None:
         host, chosen = self.config.server.host, self.config.server.port if port is None else port
         try:
             await self._server.start(host, chosen)
@@ -100,17 +125,40 @@ class Gateway:
                 f"cannot listen on {host}:{chosen} ({_reason(error)}): stop what uses that address, "
                 "or change server.host and server.port (RAY_HOST, RAY_PORT)",
             ) from error
-        self.services.warm_up.start()
+
+    async def _give_jobs_back(self, cause: RayError) -> None:
+        """Nobody will be served: let go of the job store. `cause` is what ends the start, whatever happens here."""
+        if self.services.jobs is None:
+            return
+        try:
+            await self.services.jobs.stop(JOBS_CLEANUP_S)
+        except Exception as error:  # noqa: BLE001 - it must not hide why the gateway does not start
+            self.logger.error(
+                "gateway async queue cleanup failed after listen error",
+                event="async_queue_cleanup_failed",
+                listenError=error_fields(cause, stack=False),
+                error=error_fields(error, stack=True),
+            )
+
+    def _begin_jobs(self) -> None:
+        """The backend has been warmed, or is not there: either way jobs no longer stand in its way."""
+        if self.services.jobs is not None and not self.draining:
+            self.services.jobs.resume()
 
     async def stop(self, timeout_ms: int = DEFAULT_DRAIN_MS, signal: str | None = None) -> None:
-        """Refuse new work, let running answers finish for up to `timeout_ms`, then close what is left.
+        """Refuse new work, let running answers and jobs finish for up to `timeout_ms`, then close what is left.
 
-        Cancelling this coroutine (a second signal) leaves the rest to `abandon`.
+        A job that is not done by then is queued again, without having lost an attempt. Cancelling this coroutine (a
+        second signal) leaves the rest to `abandon`.
         """
         self.draining = True
+        jobs = self.services.jobs
+        if jobs is not None:
+            jobs.begin_stop()
         await self.services.warm_up.stop()
         self._server.begin_drain()
-        if not await self._server.drain(timeout_ms / 1000):
+        drained, _ = await asyncio.gather(self._server.drain(timeout_ms / 1000), self._stop_jobs(timeout_ms / 1000))
+        if not drained:
             self.logger.warn(
                 "gateway shutdown timeout reached; closing active connections",
                 event="shutdown_forced",
@@ -119,11 +167,18 @@ class Gateway:
             )
         await self.abandon()
 
+    async def _stop_jobs(self, timeout_s: float) -> None:
+        """Let running jobs finish; the last part of the time is for writing back those that do not."""
+        if self.services.jobs is not None:
+            await self.services.jobs.stop(max(0.0, timeout_s - JOBS_WRITE_BACK_S))
+
     async def abandon(self) -> None:
         """Close everything at once. May be called again."""
         self.draining = True
         await self.services.warm_up.stop()
         await self._server.close()
+        if self.services.jobs is not None:
+            await self.services.jobs.stop(0)
         for runtime in self.services.runtimes.values():
             await runtime.close()
 
@@ -161,6 +216,8 @@ class Gateway:
         )
         exchange.caller = self._authenticator.identify(headers.get_all("authorization"), address)
         limiter = self.services.limiter
+        if route.require is not None:
+            route.require(self.services)
         if route.limited and limiter is not None:
             decision = limiter.take(exchange.caller)
             exchange.headers += decision.headers()

@@ -60,6 +60,8 @@ def set_gauges(services: Services, metrics: Metrics) -> None:
         runtime.refresh_gauges()
     for name, value in _gauges(services):
         metrics.set(name, value)
+    if services.jobs is not None:
+        services.jobs.set_gauges(metrics)
 
 
 def _gauges(services: Services) -> Iterator[tuple[str, float]]:

@@ -1,12 +1,13 @@
-"""What a client says about a job besides the question itself: its id, its idempotency key, its options, its queries.
+"""What a client says about a job besides the question itself: its id, its options, its queries.
 
-Pure functions; everything they refuse is RayError `invalid_request` and names the `field`.
-Source: jobs, sections 14 and 17 (B3, B4, B10); the quoted form of a key is a string of RFC 8941, section 3.3.3.
+Pure functions; everything they refuse is RayError `invalid_request` and names the `field`. They look at forms only:
+which callback may be called, how long an answer may be kept and what a cursor stands for is the queue's to judge.
+Source: jobs, sections 14 and 17 (B4, B10).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,7 +15,6 @@ from ray.errors import RayError, truncated
 
 JOBS_PATH = "/v1/jobs"
 MAX_ID_CHARS = 128
-MAX_KEY_CHARS = 255
 MAX_SHOWN_CHARS = 128
 MAX_WAIT_SECONDS = 20
 MAX_PAGE = 100
@@ -25,7 +25,7 @@ _ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """`callback_url`: as it was sent; the queue judges it. `result_ttl_ms`: None for the configured time."""
+    """`callback_url`: as it was sent. `result_ttl_ms`: None for the configured time."""
 
     callback_url: str | None
     result_ttl_ms: int | None
@@ -33,7 +33,7 @@ class JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """Which page of the list is wanted. The queue judges `status` and `cursor`, which is opaque here."""
+    """Which page of the list is wanted."""
 
     status: str | None
     limit: int
@@ -52,66 +52,22 @@ def job_id(path: str) -> str:
     return text
 
 
-def idempotency_key(lines: Sequence[str]) -> str | None:
-    """The key in the `Idempotency-Key` header lines, None when there is none. `"k"` and `k` are one key.
-
-    Raises `invalid_request` when it is not 1 to 255 visible ASCII characters, or stands there twice.
-    """
-    if not lines:
-        return None
-    if len(lines) > 1:
-        _refuse_key("the Idempotency-Key header must not be repeated")
-    text = lines[0].strip(" \t")
-    key = _unquoted(text) if text.startswith('"') else text
-    if key is None:
-        _refuse_key('a quoted Idempotency-Key ends with its second quote, and escapes only \\" and \\\\')
-    if not 1 <= len(key) <= MAX_KEY_CHARS:
-        _refuse_key(f"an Idempotency-Key has 1 to {MAX_KEY_CHARS} characters", maxChars=MAX_KEY_CHARS)
-    if not all("!" <= character <= "~" for character in key):
-        _refuse_key("an Idempotency-Key holds visible ASCII characters only: no spaces, no other alphabets")
-    return key
-
-
-def _unquoted(text: str) -> str | None:
-    """The content of a quoted string with `\\"` and `\\\\` as its only escapes; None when it is no such string."""
-    content: list[str] = []
-    inside = iter(text[1:])
-    for character in inside:
-        if character == '"':
-            return "".join(content) if next(inside, None) is None else None
-        if character == "\\":
-            character = next(inside, "")
-            if character not in ('"', "\\"):
-                return None
-        content.append(character)
-    return None
-
-
-def _refuse_key(message: str, **details: object) -> NoReturn:
-    # The value is not shown: it is the client's own name for its work, and may say more than it should.
-    raise RayError("invalid_request", message, details={"field": "Idempotency-Key", **details})
-
-
-def job_options(body: Mapping[str, object], longest_ttl_ms: int) -> JobOptions:
+def job_options(body: Mapping[str, object]) -> JobOptions:
     """The fields that only a job has. Raises `invalid_request`; an explicit null is never "absent"."""
     callback_url = body.get("callbackUrl")
     if "callbackUrl" in body and not isinstance(callback_url, str):
         _refuse("callbackUrl must be a string: leave it out for a job without callback", "callbackUrl", callback_url)
     if body.get("stream", False) is not False:
         _refuse("a job's answer cannot be streamed: use POST /v1/infer, or leave stream out", "stream", body["stream"])
-    ttl = _result_ttl_ms(body["resultTtlMs"], longest_ttl_ms) if "resultTtlMs" in body else None
+    ttl = _milliseconds(body["resultTtlMs"]) if "resultTtlMs" in body else None
     return JobOptions(callback_url if isinstance(callback_url, str) else None, ttl)
 
 
-def _result_ttl_ms(value: object, longest: int) -> int:
+def _milliseconds(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= longest:
-        _refuse(
-            f"resultTtlMs must be a whole number from 1 to {longest} (asyncQueue.completedTtlMs)",
-            "resultTtlMs",
-            value,
-        )
+    if isinstance(value, bool) or not isinstance(value, int):
+        _refuse("resultTtlMs must be a whole number of milliseconds", "resultTtlMs", value)
     return value
 
 

@@ -26,7 +26,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def serve(loaded: LoadedConfig, environ: Mapping[str, str], drain_ms: int = DEFAULT_DRAIN_MS) -> int:
     """Run one gateway until SIGTERM or SIGINT; the exit status. `drain_ms`: how long running answers may take then.
 
-    Raises RayError when the gateway cannot be started (`config_validation_error`, `listen_failed`).
+    Raises RayError when the gateway cannot be started (`config_validation_error`, `listen_failed`, and the codes of
+    `Gateway.start` for a job store that cannot be used).
     """
     return asyncio.run(_live(loaded, environ, drain_ms))
 
@@ -72,11 +73,6 @@ async def _boot(loaded: LoadedConfig, environ: Mapping[str, str], logger: Logger
         model=config.model.id,
         configPath=loaded.path or "defaults",
     )
-    if config.async_queue.enabled:
-        logger.warn(
-            "async queue is not available in this version; job routes answer async_queue_disabled",
-            event="async_queue_unavailable",
-        )
     metrics.add_collector(ProcessCollector(read_process))
     lag = EventLoopLag(metrics)
     lag.start()

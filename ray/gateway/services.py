@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ray.config import Config
 from ray.gateway.rate_limit import RateLimiter
@@ -12,13 +13,18 @@ from ray.http import ConnectionCounts, Limits
 from ray.runtime import Runtime
 from ray.telemetry import Metrics
 
+if TYPE_CHECKING:
+    # A gateway without durable jobs never loads the code for them.
+    from ray.jobs import JobQueue
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The wired gateway as its routes see it.
 
     `runtimes`: by model id; `default_model` names the one that serves requests which name none.
-    `limiter`: None when rate limiting is off. `connections`: the HTTP server's counts at this moment.
+    `limiter`: None when rate limiting is off; `jobs`: None when durable jobs are. `connections`: the HTTP server's
+    counts at this moment.
     """
 
     config: Config
@@ -29,6 +35,7 @@ class Services:
     http_limits: Limits
     connections: Callable[[], ConnectionCounts]
     warm_up: WarmUp
+    jobs: JobQueue | None = None
 
     @property
     def runtime(self) -> Runtime:

@@ -13,7 +13,7 @@ from ray.gateway.exchange import Exchange
 from ray.http import HttpError, Request
 from ray.telemetry import Counter, Histogram, Logger, Metrics, error_fields
 
-UNLOGGED_CODES = frozenset({"not_found", "method_not_allowed", "job_not_found", "async_queue_disabled"})
+UNLOGGED_CODES = frozenset({"not_found", "method_not_allowed", "job_not_found", "job_expired", "async_queue_disabled"})
 UNKNOWN_ROUTE = "other"
 PARSER = "[parser]"
 INVALID_TARGET = "[invalid-url]"

@@ -48,8 +48,14 @@ class WarmUp:
     """
 
     def __init__(
-        self, runtime: Warmable, logger: Logger, *, sleep_ms: Callable[[int], Awaitable[None]] = _sleep_ms
+        self,
+        runtime: Warmable,
+        logger: Logger,
+        *,
+        sleep_ms: Callable[[int], Awaitable[None]] = _sleep_ms,
+        attempted: Callable[[], None] | None = None,
     ) -> None:
+        """`attempted`: called once, when the first attempt is over, whichever way."""
         self.attempts = 0
         self.failures = 0
         self.in_flight = False
@@ -59,6 +65,7 @@ class WarmUp:
         self._runtime = runtime
         self._logger = logger
         self._sleep_ms = sleep_ms
+        self._attempted = attempted
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -82,9 +89,16 @@ class WarmUp:
         self.succeeded = False
         failures = 0
         while not await self._attempt(failures):
+            self._tell_attempted()
             failures += 1
             await self._pause()
             self.delay_ms = 0
+        self._tell_attempted()
+
+    def _tell_attempted(self) -> None:
+        attempted, self._attempted = self._attempted, None
+        if attempted is not None:
+            attempted()
 
     async def _pause(self) -> None:
         """Wait out the delay, or until a backend that did not answer does: from then on waiting helps nobody."""

@@ -140,7 +140,7 @@ _STATES = (
 
 _STORAGE = (
     gauge("async_queue.storage_failing", "ray_job_queue_pressure", _PRESSURE_HELP, signal="storage_failing"),
-    gauge("async_queue.quarantined", "ray_job_quarantine_files", "Files in the quarantine directory."),
+    gauge("async_queue.quarantined", "ray_job_quarantine_files", "Files put aside as unreadable since the start."),
     gauge("async_queue.reserved_admission_mib"),
     gauge(
         "async_queue.available_storage_mib",

@@ -86,7 +86,7 @@ class Client:
                 if status >= 200:
                     break
                 interim.append(status)
-            body = b"" if head_only else await self._body(headers)
+            body = b"" if head_only or status == 204 else await self._body(headers)
         return Reply(status, headers, body, interim)
 
     async def closed(self) -> bool:
@@ -184,6 +184,29 @@ class Running:
         return [line for line in lines if message is None or line["message"] == message]
 
 
+def put_together(
+    document: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    provider: Provider | None = None,
+    log: io.StringIO | None = None,
+    log_level: str = "info",
+    host: HostPressure | None = None,
+) -> Gateway:
+    """What `running` runs, before it is started."""
+    settings: dict[str, object] = {"profile": "tiny", "model": {"adapter": {"kind": "mock", "latencyMs": 1}}}
+    settings.update(document or {})
+    log = log or io.StringIO()
+    return Gateway(
+        config_from_mapping(settings),
+        environ=environ or {},
+        logger=Logger("ray-test", log_level, stdout=log, stderr=log),
+        metrics=Metrics(),
+        provider=provider,
+        host=host or HostPressure(NOWHERE),
+    )
+
+
 @asynccontextmanager
 async def running(
     document: Mapping[str, object] | None = None,
@@ -197,17 +220,8 @@ async def running(
 
     `host`: a machine that tells nothing unless given, so that a busy one does not change what a test sees.
     """
-    settings: dict[str, object] = {"profile": "tiny", "model": {"adapter": {"kind": "mock", "latencyMs": 1}}}
-    settings.update(document or {})
     log = io.StringIO()
-    gateway = Gateway(
-        config_from_mapping(settings),
-        environ=environ or {},
-        logger=Logger("ray-test", log_level, stdout=log, stderr=log),
-        metrics=Metrics(),
-        provider=provider,
-        host=host or HostPressure(NOWHERE),
-    )
+    gateway = put_together(document, environ=environ, provider=provider, log=log, log_level=log_level, host=host)
     await gateway.start(port=0)
     try:
         yield Running(gateway, log)

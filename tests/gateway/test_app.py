@@ -44,8 +44,9 @@ def test_given_an_unknown_path_when_asked_without_a_key_then_404_and_no_log_line
         ("OPTIONS", "/v1/infer", "POST"),
         ("GET", "/v1/infer", "POST"),
         ("HEAD", "/v1/infer", "POST"),
-        ("DELETE", "/v1/jobs", "POST"),
-        ("PUT", "/v1/jobs/job_1", "GET, HEAD"),
+        ("DELETE", "/v1/jobs", "GET, HEAD, POST"),
+        ("PUT", "/v1/jobs/job_1", "DELETE, GET, HEAD"),
+        ("GET", "/v1/jobs/job_1/cancel", "POST"),
         ("BREW", "/", "GET, HEAD"),
     ],
 )

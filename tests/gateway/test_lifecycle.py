@@ -110,11 +110,101 @@ def test_given_a_stuck_answer_when_a_second_signal_comes_then_it_ends_at_once_wi
         assert not [entry for entry in gateway.log() if entry["level"] == "error"]
 
 
-def test_given_a_configured_queue_when_booted_then_it_is_said_that_there_is_none(start: Start, tmp_path: Path) -> None:
-    gateway = start({"profile": "tiny", "asyncQueue": {"enabled": True, "storageDir": str(tmp_path / "jobs")}})
-    line = gateway.wait_logged("async queue is not available in this version; job routes answer async_queue_disabled")
-    assert line["level"] == "warn"
-    assert not (tmp_path / "jobs").exists()
+def queue_in(directory: Path) -> dict[str, object]:
+    """A config with durable jobs."""
+    return {"profile": "tiny", "asyncQueue": {"enabled": True, "storageDir": str(directory), "minFreeStorageMiB": 1}}
+
+
+def test_given_a_job_queue_when_booted_and_ended_then_it_leaves_a_directory_nobody_else_can_read(
+    start: Start, tmp_path: Path
+) -> None:
+    gateway = start(queue_in(tmp_path / "deep" / "store"))
+    block = gateway.get("/health").json()["asyncQueue"]
+    assert isinstance(block, dict)
+    assert block["totalJobs"] == 0
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait_exit() == 0
+    for directory in (tmp_path / "deep", tmp_path / "deep" / "store", tmp_path / "deep" / "store" / "jobs"):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_given_two_gateways_on_one_job_store_when_the_second_boots_then_it_says_so_and_ends(
+    start: Start, tmp_path: Path
+) -> None:
+    first = start(queue_in(tmp_path / "store"))
+    config = tmp_path / "second.json"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config.write_text(json.dumps({**queue_in(tmp_path / "store"), "server": {"port": port}}))
+    ended = run(config)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "async_queue_locked"
+    assert str(tmp_path / "store") in error["message"]
+    assert "stack" not in error
+    assert first.get("/livez").status == 200
+
+
+@pytest.mark.parametrize(
+    "secrets", ["plain-text-secret", "whsec_c2hvcnQ=", "whsec_!!!", ",".join(["whsec_" + "QUJD" * 10] * 5)]
+)
+def test_given_malformed_webhook_secrets_when_booted_then_the_line_names_the_variable_and_no_secret(
+    tmp_path: Path, secrets: str
+) -> None:
+    config = tmp_path / "ray.json"
+    config.write_text(json.dumps(queue_in(tmp_path / "store")))
+    ended = run(config, {"RAY_WEBHOOK_SECRETS": secrets})
+    assert (ended.returncode, ended.stdout) == (1, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "config_validation_error"
+    assert "RAY_WEBHOOK_SECRETS" in error["message"]
+    assert "stack" not in error
+    assert not [entry for entry in secrets.split(",") if entry in ended.stderr]
+    assert not (tmp_path / "store").exists()
+
+
+def test_given_a_job_store_that_is_a_file_when_booted_then_the_line_names_it(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("mine")
+    config = tmp_path / "ray.json"
+    config.write_text(json.dumps(queue_in(tmp_path / "store")))
+    ended = run(config)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "async_queue_storage_error"
+    assert str(tmp_path / "store") in error["message"]
+    assert "stack" not in error
+    assert (tmp_path / "store").read_text() == "mine"
+
+
+def test_given_a_record_of_a_newer_version_when_booted_then_it_is_left_and_the_line_says_why(tmp_path: Path) -> None:
+    jobs = tmp_path / "store" / "jobs"
+    for directory in (jobs.parent, jobs):
+        directory.mkdir(mode=0o700)
+    record = jobs / "job_1.json"
+    record.write_text('{"v": 2, "id": "job_1"}')
+    record.chmod(0o600)
+    config = tmp_path / "ray.json"
+    config.write_text(json.dumps(queue_in(tmp_path / "store")))
+    ended = run(config)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "async_queue_storage_error"
+    assert "job_1.json" in error["message"]
+    assert "newer" in error["message"]
+    assert record.read_text() == '{"v": 2, "id": "job_1"}'
+
+
+def test_given_no_queue_when_everything_is_imported_then_the_code_for_jobs_is_not(tmp_path: Path) -> None:
+    program = (
+        "import sys, ray.cli\n"
+        "from ray.config import config_from_mapping\n"
+        "from ray.gateway import Gateway\n"
+        "from ray.telemetry import Logger, Metrics\n"
+        "Gateway(config_from_mapping({'profile': 'tiny'}), environ={}, logger=Logger('x', 'info'), metrics=Metrics())\n"
+        "print([name for name in sys.modules if name.startswith('ray.jobs')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 def run(config: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,10 +1,10 @@
-"""The routes, and how a request finds its own: exact paths in a table, one pattern for a job's id."""
+"""The routes, and how a request finds its own: exact paths in a table, a pattern for what is a job's."""
 
 from __future__ import annotations
 
 from ray.errors import RayError
 from ray.gateway.routes.infer import INFER
-from ray.gateway.routes.jobs import JOB_STATUS, JOB_SUBMIT
+from ray.gateway.routes.jobs import JOB_CANCEL, JOB_DELETE, JOB_LIST, JOB_STATUS, JOB_SUBMIT
 from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
 from ray.gateway.routes.route import Route
 from ray.gateway.routes.templates import TEMPLATES
@@ -22,7 +22,8 @@ def _methods(*routes: Route) -> dict[str, Route]:
     return by_method
 
 
-_JOB_METHODS = _methods(JOB_STATUS)
+_JOB_METHODS = _methods(JOB_STATUS, JOB_DELETE)
+_JOB_ACTIONS = {"cancel": _methods(JOB_CANCEL)}
 _PATHS: dict[str, dict[str, Route]] = {
     "/": _methods(BANNER),
     "/livez": _methods(LIVEZ),
@@ -32,7 +33,7 @@ _PATHS: dict[str, dict[str, Route]] = {
     "/v1/config": _methods(CONFIG),
     "/v1/templates": _methods(TEMPLATES),
     "/v1/infer": _methods(INFER),
-    "/v1/jobs": _methods(JOB_SUBMIT),
+    "/v1/jobs": _methods(JOB_SUBMIT, JOB_LIST),
 }
 
 
@@ -50,12 +51,20 @@ def find_route(method: str, path: str) -> Route:
 
     Paths are compared as they are: no percent-decoding, and a trailing slash makes another path.
     """
-    methods = _PATHS.get(path)
+    methods = _PATHS.get(path) or _job_methods(path)
     if methods is None:
-        if not path.startswith(_JOB_PREFIX) or len(path) == len(_JOB_PREFIX) or "/" in path[len(_JOB_PREFIX) :]:
-            raise RayError("not_found", "there is no such route")
-        methods = _JOB_METHODS
+        raise RayError("not_found", "there is no such route")
     route = methods.get(method)
     if route is None:
         raise WrongMethod(next(iter(methods.values())).name, ", ".join(sorted(methods)))
     return route
+
+
+def _job_methods(path: str) -> dict[str, Route] | None:
+    """The routes of `/v1/jobs/{id}` and `/v1/jobs/{id}/{action}`; the id is any segment that is not empty."""
+    if not path.startswith(_JOB_PREFIX):
+        return None
+    identifier, slash, action = path[len(_JOB_PREFIX) :].partition("/")
+    if not identifier:
+        return None
+    return _JOB_ACTIONS.get(action) if slash else _JOB_METHODS

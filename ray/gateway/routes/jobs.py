@@ -1,25 +1,125 @@
-"""`/v1/jobs`: durable jobs. This version keeps none, and says so with the code of a queue that is switched off.
+"""`/v1/jobs`: work that is kept until it is done. Submit, look, wait, list, cancel, delete.
 
-Source: http-api, section 5.
+The queue knows everything; here its answers become HTTP. A job belongs to the API key that made it: to every other
+caller it does not exist. Source: jobs, sections 3 and 14, and B3, B4 of section 17.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ray.errors import RayError
 from ray.gateway.exchange import Exchange
+from ray.gateway.job_request import (
+    JOBS_PATH,
+    job_id,
+    job_options,
+    page_query,
+    wait_seconds,
+)
+from ray.gateway.json_request import read_json
+from ray.gateway.responses import NO_STORE, Header, json_response
 from ray.gateway.routes.route import Route
 from ray.gateway.services import Services
 from ray.http import Response
+from ray.runtime import normalise_request
+
+if TYPE_CHECKING:
+    # A gateway without durable jobs never loads the code for them.
+    from ray.jobs import JobQueue, JobRecord
 
 
-async def refuse(services: Services, exchange: Exchange) -> Response:
-    """Always RayError `async_queue_disabled`, before the body is asked for."""
-    raise RayError(
-        "async_queue_disabled",
-        "durable jobs are not available on this gateway: use POST /v1/infer",
-    )
+def queue_of(services: Services) -> JobQueue:
+    """The queue. Raises RayError `async_queue_disabled` when there is none."""
+    if services.jobs is None:
+        raise RayError(
+            "async_queue_disabled",
+            "durable jobs are switched off on this gateway: set asyncQueue.enabled, or use POST /v1/infer",
+        )
+    return services.jobs
 
 
-JOB_SUBMIT = Route("POST", "/v1/jobs", refuse, limited=True)
-# Asking for a job of a queue that is off is answered before the budget is touched, so the route itself is not limited.
-JOB_STATUS = Route("GET", "/v1/jobs/{id}", refuse)
+def require_queue(services: Services) -> None:
+    """What is asked of a queue that is off is answered before the caller's budget is touched."""
+    queue_of(services)
+
+
+async def submit(services: Services, exchange: Exchange) -> Response:
+    """202 once the job is on disk; from then on it ends in exactly one visible state.
+
+    Raises RayError: the codes of reading and normalising a body, and those of `JobQueue.submit`.
+    """
+    queue, request = queue_of(services), exchange.request
+    body = await read_json(request, services.config.server.request_body_limit_bytes)
+    question = normalise_request(body, services.config)
+    options = job_options(body if isinstance(body, dict) else {})
+    key = request.headers.get("idempotency-key")
+    submission = await queue.submit(question, exchange.caller, options.callback_url, key, options.result_ttl_ms)
+    headers: list[Header] = [("location", location(submission.record.id)), *exchange.headers]
+    if submission.replayed:
+        headers.insert(0, ("idempotent-replayed", "true"))
+    return json_response(202, acknowledgement(submission.record), headers)
+
+
+def location(identifier: str) -> str:
+    """Where a job is found."""
+    return f"{JOBS_PATH}/{identifier}"
+
+
+def acknowledgement(record: JobRecord) -> dict[str, object]:
+    """The body of a 202. It always says `queued`, whatever has become of the job since: a repetition is the same."""
+    return {
+        "id": record.id,
+        "status": "queued",
+        "createdAt": record.created_at,
+        "location": location(record.id),
+    }
+
+
+async def status(services: Services, exchange: Exchange) -> Response:
+    """The whole record. With `?wait=`, as soon as the job has settled, or as it stands when the time is up."""
+    queue = queue_of(services)
+    identifier = job_id(exchange.request.path)
+    seconds = wait_seconds(exchange.request.query)
+    if seconds:
+        return shown(200, await queue.wait(identifier, exchange.caller, seconds), exchange)
+    return shown(200, await queue.find(identifier, exchange.caller), exchange)
+
+
+async def listing(services: Services, exchange: Exchange) -> Response:
+    """The caller's jobs, newest first, without prompts and outputs."""
+    from ray.jobs import summary
+
+    wanted = page_query(exchange.request.query)
+    page = queue_of(services).page(exchange.caller, wanted.status, wanted.limit, wanted.cursor)
+    document: dict[str, object] = {"jobs": [summary(record) for record in page.records]}
+    if page.next_cursor is not None:
+        document["nextCursor"] = page.next_cursor
+    return json_response(200, document, exchange.headers)
+
+
+async def cancel(services: Services, exchange: Exchange) -> Response:
+    """200 when the job has ended, now or before; 202 when its work under way is being stopped."""
+    record, accepted = await queue_of(services).cancel(job_id(exchange.request.path), exchange.caller)
+    return shown(202 if accepted else 200, record, exchange)
+
+
+async def delete(services: Services, exchange: Exchange) -> Response:
+    """204 once the record is gone from the disk. Raises RayError `job_not_settled` while there is work left."""
+    await queue_of(services).delete(job_id(exchange.request.path), exchange.caller)
+    return Response(204, [NO_STORE, *exchange.headers])
+
+
+def shown(code: int, record: JobRecord, exchange: Exchange) -> Response:
+    """An answer with the record as its owner may see it, in full length."""
+    from ray.jobs import public_document
+
+    return json_response(code, public_document(record), exchange.headers)
+
+
+_ONE = f"{JOBS_PATH}/{{id}}"
+JOB_SUBMIT = Route("POST", JOBS_PATH, submit, limited=True)
+JOB_LIST = Route("GET", JOBS_PATH, listing, limited=True, require=require_queue)
+JOB_STATUS = Route("GET", _ONE, status, limited=True, require=require_queue)
+JOB_DELETE = Route("DELETE", _ONE, delete, limited=True, require=require_queue)
+JOB_CANCEL = Route("POST", f"{_ONE}/cancel", cancel, limited=True, require=require_queue)

@@ -45,6 +45,7 @@ async def livez(services: Services, exchange: Exchange) -> Response:
 
 async def readyz(services: Services, exchange: Exchange) -> Response:
     """Usable or not, without anything that tells a stranger about the machine."""
+    await _look_at_disk(services)
     health = await services.runtime.health()
     status, body = readiness(
         health.provider.status,
@@ -57,19 +58,24 @@ async def readyz(services: Services, exchange: Exchange) -> Response:
 
 async def health(services: Services, exchange: Exchange) -> Response:
     """Everything an operator wants to see at once. 503 only when the backend is unavailable."""
+    await _look_at_disk(services)
     document = await services.runtime.health_document()
-    http, limits = http_document(services), rate_limit_document(services)
-    surrounded_by_pressure = http["degraded"] or (limits is not None and limits["degraded"])
-    if document["status"] == "ok" and surrounded_by_pressure:
+    surroundings: dict[str, dict[str, object] | None] = {
+        "asyncQueue": None if services.jobs is None else services.jobs.health_document(),
+        "rateLimit": rate_limit_document(services),
+    }
+    http = http_document(services)
+    blocks = {name: block for name, block in surroundings.items() if block is not None}
+    if document["status"] == "ok" and any(block["degraded"] for block in (*blocks.values(), http)):
         document["status"] = "degraded"
-    if limits is not None:
-        document["rateLimit"] = limits
+    document |= blocks
     document["gateway"] = {"http": http}
     return json_response(503 if document["status"] == "unavailable" else 200, document, exchange.headers)
 
 
 async def metrics(services: Services, exchange: Exchange) -> Response:
     """The figures, as JSON or as Prometheus text: whichever the client prefers."""
+    await _look_at_disk(services)
     request = exchange.request
     if wants_prometheus(request.headers.get("accept"), request.query):
         body = prometheus_text(services.metrics).encode("utf-8")
@@ -83,14 +89,21 @@ async def config(services: Services, exchange: Exchange) -> Response:
     return json_response(200, sanitised_config(services.config), exchange.headers)
 
 
+async def _look_at_disk(services: Services) -> None:
+    """Have what is said about the job store's disk be at most a second old."""
+    if services.jobs is not None:
+        await services.jobs.refresh()
+
+
 def pressures(health: RuntimeHealth, services: Services) -> Pressures:
     """Everything that presses at this moment."""
-    limiter = services.limiter
+    limiter, jobs = services.limiter, services.jobs
     return Pressures(
         queue=health.queue_degraded,
         preparation=health.preparation_degraded,
         memory=health.pressure.memory,
         cpu=health.pressure.cpu,
+        async_queue=jobs is not None and jobs.snapshot().degraded,
         rate_limit=limiter is not None and limiter.snapshot().degraded,
         gateway_http=connection_pressure(services.connections().sockets, services.http_limits.max_connections),
     )

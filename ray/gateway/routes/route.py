@@ -15,6 +15,7 @@ class Route:
     """`name`: the path with its parameters as written in the documentation; it labels metrics and access lines.
 
     `protected`: needs an API key when auth is on. `limited`: takes from the caller's request budget.
+    `require`: what has to be there at all; asked before the budget is touched, raises RayError.
     """
 
     method: str
@@ -22,3 +23,4 @@ class Route:
     answer: Callable[[Services, Exchange], Awaitable[Response]]
     protected: bool = True
     limited: bool = False
+    require: Callable[[Services], None] | None = None

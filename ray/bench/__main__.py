@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from ray.bench import backend_bench, gateway_bench, prefix_bench
+from ray.bench import backend_bench, gateway_bench, jobs_bench, prefix_bench
 from ray.bench.backend_bench import Backend
 from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.plot import scatter_svg
@@ -43,7 +43,7 @@ class Shown:
 def main(argv: list[str] | None = None) -> int:
     """Run one bench command. `argv` without the program's name; the process's own when None."""
     options = parse_options(argv)
-    measure = _prefix if options.command == "prefix" else _gateway
+    measure = {"gateway": _gateway, "prefix": _prefix, "jobs": _jobs}[options.command]
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -90,7 +90,16 @@ def _prefix(options: argparse.Namespace) -> Shown:
         title = "Latency of each request, directly and through Ray"
         plot = scatter_svg(title, panels(measured), x_label="request, in order of asking", y_label="seconds")
         Path(options.plot).write_text(plot, encoding="utf-8")
-    return Shown(prefix_text(report, measured), prefix_document(report, plan, measured), bool(report.exceeded))
+    return Shown(prefix_text(report, plan, measured), prefix_document(report, plan, measured), bool(report.exceeded))
+
+
+def _jobs(options: argparse.Namespace) -> Shown:
+    facts = _facts(options)
+    finish = _watch()
+    plan = jobs_bench.QUICK if options.quick else jobs_bench.FULL
+    rows = jobs_bench.measure_jobs(plan, options.python, options.connections, options.directory, _progress)
+    report = Report("jobs-bench", rows, {**facts, **finish()})
+    return Shown(text_table(report), json_document(report), bool(report.exceeded))
 
 
 def _facts(options: argparse.Namespace) -> dict[str, str]:

@@ -38,6 +38,7 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_gateway_command(commands)
     _add_prefix_command(commands)
+    _add_jobs_command(commands)
     options = parser.parse_args(argv)
     problem = _problem(options)
     if problem:
@@ -96,6 +97,17 @@ def _add_prefix_command(commands: Commands) -> None:
     sizes.add_argument("--seed", type=int, default=FULL.seed, metavar="N", help=f"other texts (default {FULL.seed})")
 
 
+def _add_jobs_command(commands: Commands) -> None:
+    jobs = commands.add_parser(
+        "jobs",
+        help="what durable jobs cost: submissions per second, recovery and health with a full store",
+        description="Fill the job store of a real gateway and measure it. Takes about a minute; the disk decides.",
+    )
+    _add_common_options(jobs)
+    jobs.add_argument("--connections", type=_whole(MAX_CONNECTIONS), default=8, metavar="N", help="default 8")
+    jobs.add_argument("--directory", metavar="PATH", help="where the store is made: the disk to be measured")
+
+
 def _add_common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that runs the gateway")
     command.add_argument("--quick", action="store_true", help="a few requests: shows that it works, no more")
@@ -136,6 +148,9 @@ def _address(text: str) -> Address:
 
 def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong between options, or with the files they name."""
+    if options.command == "jobs":
+        missing = options.directory is not None and not Path(options.directory).is_dir()
+        return f"--directory: there is no directory {options.directory}" if missing else None
     if (options.llama_server is None) != (options.model is None):
         return "--llama-server and --model belong together"
     for name, path in (("--llama-server", options.llama_server), ("--model", options.model)):

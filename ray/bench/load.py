@@ -127,12 +127,13 @@ class _Run:
     """The state of one closed-loop run."""
 
     def __init__(
-        self, address: Address, make: Callable[[int], bytes], count: int, connections: int, expect: bytes
+        self, address: Address, make: Callable[[int], bytes], count: int, connections: int, expect: bytes, status: int
     ) -> None:
         self.address = address
         self.make = make
         self.count = count
         self.expect = expect
+        self.status = status
         self.sent = 0
         self.latencies: list[float] = []
         self.poll = select.epoll()
@@ -162,7 +163,7 @@ class _Run:
         if reply is None:
             return
         self.latencies.append(time.perf_counter() - worker.asked_at)
-        if reply.status != 200 or self.expect not in reply.body:
+        if reply.status != self.status or self.expect not in reply.body:
             raise MeasurementError(f"not the expected answer: status {reply.status}, body {reply.body[:300]!r}")
         worker.received.clear()
         if reply.closes:
@@ -179,14 +180,20 @@ class _Run:
 
 
 def run_load(
-    address: Address, make: Callable[[int], bytes], *, count: int, connections: int, expect: bytes
+    address: Address,
+    make: Callable[[int], bytes],
+    *,
+    count: int,
+    connections: int,
+    expect: bytes,
+    status: int = 200,
 ) -> LoadResult:
     """Ask `count` times over `connections` connections, closed loop; `make(n)` gives the bytes of the n-th request.
 
-    Connecting is not part of the measured time. Every answer must be a 200 whose body holds `expect`, otherwise
-    the run ends with `MeasurementError`: a fast error is not a fast answer.
+    Connecting is not part of the measured time. Every answer must have `status` and a body that holds `expect`,
+    otherwise the run ends with `MeasurementError`: a fast error is not a fast answer.
     """
-    run = _Run(address, make, count, connections, expect)
+    run = _Run(address, make, count, connections, expect, status)
     try:
         started = time.perf_counter()
         for worker in list(run.workers.values()):

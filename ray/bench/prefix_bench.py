@@ -85,6 +85,10 @@ class Pass:
         counter. A prefix that Ray has read ahead of a request counts as read."""
         return max(0.0, 1 - self.work.prompt_tokens / max(1, self.load.prompt_tokens))
 
+    def idle_share(self, slots: int) -> float:
+        """The share of the slots' time, 0 to 1, in which they neither read a prompt nor wrote an answer."""
+        return max(0.0, 1 - (self.work.prompt_seconds + self.work.answer_seconds) / (slots * self.load.wall_seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:

@@ -26,12 +26,13 @@ _PASS_TITLES = {COLD: "first pass, nothing warm", STEADY: "second pass", RESTART
 _READ_AND_RESTORED = ("evaluated", "restored")
 _COLUMNS = (
     *("side", "pass", "took", "tok/s", "p50", "p95", "first token p50", "p95", "reused"),
-    *("read", "wrote", "gateway CPU", "others"),
+    *("read", "wrote", "idle", "gateway CPU", "others"),
 )
 _COLUMN_NOTE = """\
 Times in seconds. reused: prompt tokens the backend did not have to read. read, wrote: the backend's seconds with
-prompts and with answers, summed over its slots. gateway CPU: seconds of the gateway's process. others: share of the
-machine that processes outside the bench used meanwhile; above a few percent the pass says little."""
+prompts and with answers, summed over its slots. idle: share of the slots' time with neither. gateway CPU: seconds of
+the gateway's process. others: share of the machine that processes outside the bench used meanwhile; above a few
+percent the pass says little."""
 
 
 def prefix_facts(plan: PrefixPlan, model: Model) -> dict[str, str]:
@@ -114,9 +115,9 @@ def _store_rows(plan: PrefixPlan, measured: Measured) -> list[Row]:
     ]
 
 
-def pass_table(passes: Sequence[Pass]) -> str:
+def pass_table(passes: Sequence[Pass], slots: int) -> str:
     """All passes, one line each, ending with a newline."""
-    lines = [_COLUMNS, *(_pass_cells(one) for one in passes)]
+    lines = [_COLUMNS, *(_pass_cells(one, slots) for one in passes)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
     shown = []
     for line in lines:
@@ -129,7 +130,7 @@ def _numbered(line: Sequence[str], widths: Sequence[int]) -> enumerate[tuple[str
     return enumerate(zip(line, widths, strict=True))
 
 
-def _pass_cells(one: Pass) -> tuple[str, ...]:
+def _pass_cells(one: Pass, slots: int) -> tuple[str, ...]:
     latencies = [asked.latency for asked in one.load.asked]
     first = [asked.ttft for asked in one.load.asked]
     return (
@@ -141,16 +142,17 @@ def _pass_cells(one: Pass) -> tuple[str, ...]:
         f"{one.reused_share:.0%}",
         number(one.work.prompt_seconds),
         number(one.work.answer_seconds),
+        f"{one.idle_share(slots):.0%}",
         number(one.gateway_cpu) if one.side.gateway else "",
         f"{one.foreign:.0%}",
     )
 
 
-def prefix_text(report: Report, measured: Measured) -> str:
+def prefix_text(report: Report, plan: PrefixPlan, measured: Measured) -> str:
     """The report for a terminal."""
     table = text_table(report)
     facts, rows = table.split("\n\n", 1)
-    return f"{facts}\n\n{pass_table(measured.passes)}\n{rows}"
+    return f"{facts}\n\n{pass_table(measured.passes, plan.slots)}\n{rows}"
 
 
 def prefix_document(report: Report, plan: PrefixPlan, measured: Measured) -> dict[str, object]:
@@ -169,7 +171,7 @@ def prefix_document(report: Report, plan: PrefixPlan, measured: Measured) -> dic
             "seed": plan.seed,
             "store": plan.store,
         },
-        "passes": [_pass_document(one) for one in measured.passes],
+        "passes": [_pass_document(one, plan.slots) for one in measured.passes],
         "pairs": [
             {"direct": _asked_document(pair.direct), "through": _asked_document(pair.through)}
             for pair in measured.pairs
@@ -177,7 +179,7 @@ def prefix_document(report: Report, plan: PrefixPlan, measured: Measured) -> dic
     }
 
 
-def _pass_document(one: Pass) -> dict[str, object]:
+def _pass_document(one: Pass, slots: int) -> dict[str, object]:
     load = one.load
     latencies, first = [asked.latency for asked in load.asked], [asked.ttft for asked in load.asked]
     return {
@@ -194,6 +196,7 @@ def _pass_document(one: Pass) -> dict[str, object]:
         "answerTokens": load.completion_tokens,
         "backendPromptSeconds": one.work.prompt_seconds,
         "backendAnswerSeconds": one.work.answer_seconds,
+        "slotIdleShare": one.idle_share(slots),
         "backendCpuSeconds": one.backend_cpu,
         "gatewayCpuSeconds": one.gateway_cpu if one.side.gateway else None,
         "foreignShare": one.foreign,

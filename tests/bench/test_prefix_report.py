@@ -64,7 +64,7 @@ def test_a_ratio_of_several_rounds_is_the_median_of_the_rounds_own_ratios() -> N
     row = _rows(replace(rounds[0], passes=passes))["steady_ratio"]
     assert row.figure is not None
     assert (row.figure.value, row.figure.low, row.figure.high, row.figure.samples) == (4.0, 2.0, 5.0, 3)
-    assert "second (3)" in pass_table(passes)
+    assert "second (3)" in pass_table(passes, 2)
     assert [len(panel.series) for panel in panels(replace(rounds[0], passes=passes))] == [3, 3, 2]
 
 
@@ -118,12 +118,12 @@ def test_the_stores_metrics_are_shown_before_and_after_the_restart() -> None:
 
 
 def test_the_table_has_a_line_for_each_pass_with_aligned_columns() -> None:
-    lines = pass_table(_measured().passes).splitlines()
+    lines = pass_table(_measured().passes, 2).splitlines()
     assert lines[0].split()[:4] == ["side", "pass", "took", "tok/s"]
     assert len([line for line in lines if line.startswith(("directly", "through Ray"))]) == 8
     line = next(line for line in lines if line.startswith("through Ray") and STEADY in line)
     assert line.removeprefix("through Ray").split() == [
-        *("second", "10.0", "12.0", "5.00", "7.50", "2.50", "3.75", "75%", "2.50", "1.50", "0.250", "4%")
+        *("second", "10.0", "12.0", "5.00", "7.50", "2.50", "3.75", "75%", "2.50", "1.50", "80%", "0.250", "4%")
     ]
     assert line.index("10.0") + 4 == lines[0].index("took") + 4
 
@@ -131,7 +131,7 @@ def test_the_table_has_a_line_for_each_pass_with_aligned_columns() -> None:
 def test_the_text_shows_facts_then_passes_then_ratios() -> None:
     measured = _measured()
     report = Report("prefix-bench", rows_of(PLAN, measured), {"processor": "2 x Test"})
-    shown = prefix_text(report, measured)
+    shown = prefix_text(report, PLAN, measured)
     places = [shown.index(part) for part in ("processor: 2 x Test", "first token p50", "one family, one client")]
     assert places == sorted(places)
     assert "No budget exceeded." in shown

@@ -29,6 +29,9 @@ MAX_TOMBSTONES = 1_024
 # A full disk is looked at again this often at least.
 WRITE_RETRY_CAP_S = 5.0
 
+# Without a success or a further failure, this is how long a failed write degrades health.
+FAILING_MEMORY_S = 60.0
+
 Result = TypeVar("Result")
 Change = Callable[[JobRecord], JobRecord | None]
 
@@ -77,7 +80,7 @@ class JobBook:
         self._repeating: set[str] = set()  # jobs with a state that is decided and cannot be written yet
         self._work: set[asyncio.Task[object]] = set()
         self._ending = asyncio.Event()
-        self.failing = False  # the last write failed
+        self._failed_at: float | None = None  # when the disk last refused, if it has taken nothing since
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,6 +95,13 @@ class JobBook:
     def pending_writes(self) -> int:
         """Jobs whose decided state could not be written yet."""
         return len(self._repeating)
+
+    @property
+    def failing(self) -> bool:
+        """The disk does not take what is written. A refusal that nothing followed is forgotten after a minute."""
+        if self._failed_at is None:
+            return False
+        return bool(self._repeating) or time.monotonic() - self._failed_at < FAILING_MEMORY_S
 
     def insert(self, record: JobRecord, caller: Caller) -> Entry:
         """Publish a job that has just become durable."""
@@ -114,8 +124,11 @@ class JobBook:
         return (self._tombstones[job_id],) if job_id in self._tombstones else None
 
     async def read(self, entry: Entry) -> JobRecord:
-        """The whole record. Raises `RayError async_queue_storage_error` when it cannot be read."""
+        """The whole record. Raises `RayError async_queue_storage_error` when it cannot be read, `job_not_found` when it
+        was removed meanwhile."""
         record = entry.full or await self._store.read(entry.record.id)
+        if record is None and entry.gone:
+            raise RayError("job_not_found", "there is no such job any more")
         if record is None:
             raise RayError("async_queue_storage_error", "the job's record cannot be read; look at the gateway's log")
         return record
@@ -221,13 +234,11 @@ class JobBook:
                 await self._ending.wait()
 
     def _note_disk(self, *, failing: bool) -> None:
-        if failing == self.failing:
-            return
-        self.failing = failing
-        if failing:
+        was_failing = self._failed_at is not None
+        self._failed_at = time.monotonic() if failing else None
+        if failing and not was_failing:
             self._logger.error(
-                "the job store cannot be written; jobs keep their state until it can",
-                event="job_store_failing",
+                "the job store cannot be written; jobs keep their state until it can", event="job_store_failing"
             )
-        else:
+        elif was_failing and not failing:
             self._logger.info("the job store can be written again", event="job_store_recovered")

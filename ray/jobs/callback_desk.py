@@ -43,11 +43,20 @@ class CallbackDesk:
         self._retention = retention
         self._clockwork = clockwork
         self.service = service
+        self._open = False
+
+    def open(self) -> None:
+        """Begin to deliver: what the start found first."""
+        self._open = True
+        for entry in self._book:
+            self.schedule(entry.record)
 
     def schedule(self, record: JobRecord) -> None:
         """Have the outcome of a job delivered, if somebody wants it and does not have it yet."""
         callback = record.callback
-        if self.service is None or callback is None or callback.status != "pending" or not record.is_terminal:
+        if not self._open or self.service is None:
+            return
+        if callback is None or callback.status != "pending" or not record.is_terminal:
             return
         due = parse_iso(callback.next_attempt_at) if callback.next_attempt_at is not None else 0.0
         # A clock that was set back must not put the delivery off for longer than any delay that is ever chosen.

@@ -8,6 +8,7 @@ ever repeated because of a write. Source: jobs, sections 6, 7, 11 and 17 (B2, B6
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -73,7 +74,10 @@ class Dispatcher:
         self._running: dict[asyncio.Task[None], Entry] = {}
         self._loop: asyncio.Task[None] | None = None
         self._open = True
+        self._again: asyncio.TimerHandle | None = None  # when to look again, while something stands in the way
         self._away = 0  # looks in a row at which the backend was away
+        self._refused = 0  # starts in a row that the disk refused
+        self._refused_until = 0.0
 
     @property
     def active(self) -> int:
@@ -92,6 +96,8 @@ class Dispatcher:
         """Start nothing more. What runs goes on."""
         self._open = False
         self.line.disarm()
+        if self._again is not None:
+            self._again.cancel()
         if self._loop is not None:
             self._loop.cancel()
 
@@ -102,14 +108,22 @@ class Dispatcher:
             while self.line and len(self._running) < self._config.async_queue.dispatch_concurrency:
                 pause = await self._obstacle()
                 if pause is not None:
-                    asyncio.get_running_loop().call_later(pause, self._wake.set)
+                    self._look_again(pause)
                     break
                 entry = self.line.next()
                 if entry is not None:
                     self._start(entry)
 
+    def _look_again(self, pause: float) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(pause, self._wake.set)
+
     async def _obstacle(self) -> float | None:
         """None: a job may begin now. Otherwise seconds after which to look again."""
+        refused_for = self._refused_until - time.monotonic()
+        if refused_for > 0:
+            return refused_for
         if not self._scheduler_is_idle():
             return BUSY_PAUSE_S
         if self._runtime.warm_state == "warming" or not await self._runtime.backend_answers():
@@ -147,7 +161,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a job that nobody attends to would hang in its state for ever
             self._books.trouble("job attempt broke off", "job_broken_off", entry.record.id, error)
             if self._open and not entry.gone and entry.record.status == "queued":
-                self._defer(entry, WRITE_RETRY_CAP_S)
+                self.line.add(entry, WRITE_RETRY_CAP_S)
 
     async def _run(self, entry: Entry) -> None:
         now = self._clockwork.now()
@@ -159,6 +173,7 @@ class Dispatcher:
         except RayError as error:
             await self._not_started(entry, error)
             return
+        self._refused = 0
         if record is None:
             return  # cancelled in the meantime
         self._books.started(record, now)
@@ -185,9 +200,13 @@ class Dispatcher:
         if error.code == "async_job_record_too_large":
             await self._settle(entry, *self._failure(job_error(error)))
         else:
-            entry.deferrals += 1
+            # Of a disk that refuses one start no other is asked before a pause.
+            self._refused += 1
+            pause = retry_delay(self._refused, self._base_s, WRITE_RETRY_CAP_S, self._clockwork.uniform)
+            self._refused_until = time.monotonic() + pause
             self._books.trouble("job could not be started", "job_not_started", entry.record.id, error)
-            self._defer(entry, WRITE_RETRY_CAP_S)
+            if self._open:
+                self.line.add(entry)
 
     async def _attempt_failed(self, entry: Entry, error: Exception) -> None:
         reader, record = entry.reader, entry.record
@@ -244,11 +263,6 @@ class Dispatcher:
             self._tell(record, ran=True)
         else:
             self._books.put_back(record, self._clockwork.now())
-
-    def _defer(self, entry: Entry, cap_s: float) -> None:
-        """Look at it again a little later; nothing is written for that."""
-        if self._open:
-            self.line.add(entry, retry_delay(entry.deferrals, self._base_s, cap_s, self._clockwork.uniform))
 
     # -- outcomes
 

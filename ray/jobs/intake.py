@@ -88,7 +88,7 @@ class Intake:
             entries.append(await self._insert_changed(record))
             if record.id in decided.interrupted:
                 self._books.recovered(record)
-            elif record.completed_at == record.updated_at and record.callback is None:
+            elif record.id in decided.ended:
                 self._books.ended(record, now, ran=False)
         return entries
 

@@ -14,40 +14,33 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
-from ray.clock import iso_timestamp, new_id, parse_iso
+from ray.clock import iso_timestamp, parse_iso
 from ray.config import Config
 from ray.errors import RayError
-from ray.jobs.admission import Places, check_storage, storage_levels
+from ray.jobs.admission import Places
 from ray.jobs.book import Entry, JobBook
 from ray.jobs.books import JobBooks
 from ray.jobs.callback_desk import CallbackDesk
 from ray.jobs.dispatch import Clockwork, Dispatcher
-from ray.jobs.idempotency import IdempotencyIndex, check_same_payload, fingerprint, owner_of
+from ray.jobs.idempotency import IdempotencyIndex, owner_of
 from ray.jobs.intake import Intake
 from ray.jobs.listing import DEFAULT_LIMIT, JobPage, page_of
 from ray.jobs.ports import CallbackService, Store
-from ray.jobs.record import JobCallback, JobIdempotency, JobRecord, is_job_id, stored_request
+from ray.jobs.record import JobRecord, is_job_id
 from ray.jobs.retry import Uniform
 from ray.jobs.sender import DeliveryOutcome
-from ray.jobs.snapshot import JobSnapshot, set_gauges
-from ray.jobs.store import StorageRoom
+from ray.jobs.snapshot import Activity, JobSnapshot, set_gauges, snapshot_of
+from ray.jobs.submitting import JobSubmission, Submissions, Wanted
 from ray.jobs.sweep import Sweep
-from ray.jobs.transitions import JOB_LIFETIME_S, Retention, cancel_asked, cancelled, is_expired
+from ray.jobs.transitions import Retention, cancel_asked, cancelled, is_expired
 from ray.runtime import Runtime
 from ray.telemetry import Logger, Metrics
 from ray.types import Caller, InferenceRequest
 
+__all__ = ["JobQueue", "JobSubmission"]
+
 MAX_WAIT_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class JobSubmission:
-    """`record`: the job as it was accepted, always `queued`; `replayed`: an earlier request had made it."""
-
-    record: JobRecord
-    replayed: bool
 
 
 class JobQueue:
@@ -83,6 +76,17 @@ class JobQueue:
         )
         self._sweep = Sweep(
             settings, self._book, store, self._books, self._clockwork, self._forget, self._dispatcher.fail_overdue
+        )
+        self._submissions = Submissions(
+            settings,
+            store,
+            self._book,
+            self._books,
+            self._places,
+            self._index,
+            self._desk,
+            self._clockwork,
+            self._dispatcher.line.add,
         )
         self._intake = Intake(settings, self._book, self._sweep, self._retention, self._clockwork, logger, metrics)
         self._open = False
@@ -122,8 +126,7 @@ class JobQueue:
         if self._stopping or not self._open:
             return
         if not self._sweep.running:
-            for entry in self._book:
-                self._desk.schedule(entry.record)
+            self._desk.open()
             self._sweep.start()
         self._dispatcher.resume()
 
@@ -174,104 +177,14 @@ class JobQueue:
         `gateway_draining`.
         """
         try:
-            return await self._submit(request, caller, callback_url, idempotency_key, result_ttl_ms)
+            if not self._open:
+                raise RayError("gateway_draining", "the gateway is shutting down; send the job again in a moment")
+            self._sweep.prune()
+            wanted = Wanted(request, caller, callback_url, idempotency_key, result_ttl_ms)
+            return await self._submissions.submit(wanted)
         except RayError as error:
             self._books.rejected(error)
             raise
-
-    async def _submit(
-        self,
-        request: InferenceRequest,
-        caller: Caller,
-        callback_url: object,
-        header: str | None,
-        result_ttl_ms: int | None,
-    ) -> JobSubmission:
-        if not self._open:
-            raise RayError("gateway_draining", "the gateway is shutting down; send the job again in a moment")
-        if result_ttl_ms is not None and not 1 <= result_ttl_ms <= self._settings.completed_ttl_ms:
-            limit = self._settings.completed_ttl_ms
-            raise RayError(
-                "invalid_request",
-                f"resultTtlMs must be from 1 to {limit}, the value of asyncQueue.completedTtlMs",
-                details={"field": "resultTtlMs", "max": limit},
-            )
-        self._sweep.prune()
-        idempotency = None
-        if header is not None:
-            idempotency = fingerprint(header, caller, request, callback_url, result_ttl_ms)
-            earlier = self._index.job_of(idempotency)
-            entry = self._book.get(earlier) if earlier is not None else None
-            if entry is not None:
-                return self._replay(entry.record, idempotency)
-        admission = self._admit(request, caller, callback_url, idempotency, result_ttl_ms)
-        return await self._book.carry_through(admission)
-
-    def _replay(self, record: JobRecord, idempotency: JobIdempotency) -> JobSubmission:
-        check_same_payload(record.idempotency, idempotency)
-        self._books.replayed(record)
-        return JobSubmission(replace(record, status="queued", attempts=0, error=None), replayed=True)
-
-    async def _admit(
-        self,
-        request: InferenceRequest,
-        caller: Caller,
-        callback_url: object,
-        idempotency: JobIdempotency | None,
-        result_ttl_ms: int | None,
-    ) -> JobSubmission:
-        """Runs to its end whatever becomes of the client: what is on disk is in the book, and the other way round."""
-        try:
-            # A full store is said first. A slow DNS answer then holds no place.
-            self._places.check(len(self._book))
-            callback = await self._callback(callback_url)
-            with self._places.reservation(len(self._book)) as reservation:
-                room = await self._store.room()
-                if room is not None:
-                    check_storage(storage_levels(room, reservation.ahead, self._settings))
-                record = self._new_record(request, caller, callback, idempotency, result_ttl_ms)
-                await self._book.write(record)
-                reservation.end()
-                entry = self._book.insert(record, caller)
-        except BaseException:
-            self._index.release(idempotency, None)
-            raise
-        self._index.keep(idempotency, record.id)
-        self._books.accepted(record)
-        self._dispatcher.line.add(entry)
-        return JobSubmission(record, replayed=False)
-
-    async def _callback(self, url: object) -> JobCallback | None:
-        if url is None:
-            return None
-        service = self._desk.service
-        if service is None:
-            raise RayError("invalid_request", "this gateway delivers no callbacks", details={"field": "callbackUrl"})
-        return JobCallback(await service.admit(url))
-
-    def _new_record(
-        self,
-        request: InferenceRequest,
-        caller: Caller,
-        callback: JobCallback | None,
-        idempotency: JobIdempotency | None,
-        result_ttl_ms: int | None,
-    ) -> JobRecord:
-        now = self._clockwork.now()
-        return JobRecord(
-            id=new_id("job"),
-            status="queued",
-            request=stored_request(request),
-            created_at=iso_timestamp(now),
-            updated_at=iso_timestamp(now),
-            attempts=0,
-            max_attempts=self._settings.max_attempts,
-            deadline_at=iso_timestamp(now + JOB_LIFETIME_S),
-            result_ttl_ms=result_ttl_ms,
-            callback=callback,
-            owner=owner_of(caller),
-            idempotency=idempotency,
-        )
 
     # -- asking
 
@@ -346,11 +259,10 @@ class JobQueue:
             self._desk.schedule(record)
         elif record is not None:
             self._books.cancel_asked(record)
-        under_way = entry.record.status == "running"
-        present = await self._book.read(entry)
-        if under_way and entry.reader is not None:
+        if entry.record.cancel_requested and entry.reader is not None:
             entry.reader.leave()
-        return present, under_way
+        present = await self._book.read(entry)
+        return present, present.status == "running"
 
     async def delete(self, job_id: str, caller: Caller) -> None:
         """Remove a job that has ended and whose callback, if any, is settled. Raises as `find`, `job_not_settled`, and
@@ -391,33 +303,20 @@ class JobQueue:
 
     def snapshot(self) -> JobSnapshot:
         """The queue now. The disk is as the last `refresh` (or submission, or sweep) found it."""
-        service, counts = self._desk.service, dict[str, int]()
-        oldest: str | None = None
-        for entry in self._book:
-            record = entry.record
-            counts[record.status] = counts.get(record.status, 0) + 1
-            if record.callback is not None:
-                name = f"callback_{record.callback.status}"
-                counts[name] = counts.get(name, 0) + 1
-            if record.status == "queued" and (oldest is None or record.created_at < oldest):
-                oldest = record.created_at
-        room: StorageRoom | None = self._sweep.room
-        age = 0.0 if oldest is None else max(0.0, self._clockwork.now() - parse_iso(oldest))
-        return JobSnapshot(
-            settings=self._settings,
-            counts=counts,
-            total=len(self._book),
-            active=self._dispatcher.active,
-            callbacks_active=service.active if service is not None else 0,
-            callback_workers=service.workers if service is not None else 0,
-            armed=self._dispatcher.line.armed,
-            callbacks_armed=service.scheduled if service is not None else 0,
-            oldest_queued_ms=int(age * 1000),
-            reservations=self._places.reserved,
-            pending_writes=self._book.pending_writes,
-            storage_failing=self._book.failing,
-            quarantined=self._store.quarantined,
-            levels=storage_levels(room, self._places.reserved, self._settings) if room is not None else None,
+        return snapshot_of(
+            self._settings,
+            (entry.record for entry in self._book),
+            self._clockwork.now(),
+            activity=Activity(
+                running=self._dispatcher.active,
+                armed=self._dispatcher.line.armed,
+                reservations=self._places.reserved,
+                pending_writes=self._book.pending_writes,
+                storage_failing=self._book.failing,
+                quarantined=self._store.quarantined,
+            ),
+            callbacks=self._desk.service,
+            room=self._sweep.room,
         )
 
     def health_document(self) -> dict[str, object]:

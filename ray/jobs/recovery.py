@@ -5,7 +5,7 @@ Source: jobs, sections 5, 16 (rows 7 to 10, 15, 16) and 17 (B1: I5, B10; N15).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -27,12 +27,14 @@ class Plan(NamedTuple):
     """What is to become of the jobs that were found.
 
     `kept`: work first, then by age. `changed`: the ids of those among them that differ from what is on disk.
-    `interrupted`: those that were running and go on. `expired`, `overflowed`: those to be removed.
+    `interrupted`: those that were running and go on; `ended`: those that have their outcome by this.
+    `expired`, `overflowed`: those to be removed.
     """
 
     kept: tuple[JobRecord, ...]
     changed: frozenset[str]
     interrupted: frozenset[str]
+    ended: frozenset[str]
     expired: tuple[JobRecord, ...]
     overflowed: tuple[JobRecord, ...]
 
@@ -49,14 +51,15 @@ def plan(records: Iterable[JobRecord], now: float, settings: AsyncQueueConfig, r
     return Plan(
         kept=tuple(in_order(record for record in present if record.id not in gone)),
         changed=frozenset(job_id for job_id, record in decided.items() if record is not None),
-        interrupted=frozenset(r.id for r in found if r.status == "running" and _goes_on(decided[r.id])),
+        interrupted=frozenset(r.id for r in found if r.status == "running" and not _now(decided, r).is_terminal),
+        ended=frozenset(r.id for r in found if not r.is_terminal and _now(decided, r).is_terminal),
         expired=expired,
         overflowed=tuple(overflowed),
     )
 
 
-def _goes_on(record: JobRecord | None) -> bool:
-    return record is not None and record.status == "queued"
+def _now(decided: Mapping[str, JobRecord | None], record: JobRecord) -> JobRecord:
+    return decided[record.id] or record
 
 
 def recovered(record: JobRecord, now: float, max_callback_attempts: int, retention: Retention) -> JobRecord | None:

@@ -5,10 +5,15 @@ What concerns the file system is absent while it cannot be read. Source: jobs, s
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ray.clock import parse_iso
 from ray.config import AsyncQueueConfig
-from ray.jobs.admission import RECORD_MIB, StorageLevels
+from ray.jobs.admission import RECORD_MIB, StorageLevels, storage_levels
+from ray.jobs.ports import CallbackService
+from ray.jobs.record import JobRecord
+from ray.jobs.store import StorageRoom
 from ray.telemetry import Metrics
 
 # At this share of `maxJobs` the queue calls itself under pressure; it admits up to the whole.
@@ -27,27 +32,33 @@ COUNTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class JobSnapshot:
-    """Counts of jobs unless said otherwise.
+class Activity:
+    """What is going on. `armed`: jobs that wait for their next attempt; `reservations`: submissions being written;
+    `pending_writes`: states that are decided and cannot be written yet; `quarantined`: files put aside since the
+    start."""
 
-    `counts`: by status, and of callbacks by status (`COUNTED`); `queued` includes those that wait for their next
-    attempt. `armed`: these; `callbacks_armed`: deliveries that wait. `oldest_queued_ms`: age of the oldest queued job.
-    `pending_writes`: states that are decided and cannot be written yet. `levels`: None when the disk cannot be read.
-    """
-
-    settings: AsyncQueueConfig
-    counts: dict[str, int]
-    total: int
-    active: int
-    callbacks_active: int
-    callback_workers: int
+    running: int
     armed: int
-    callbacks_armed: int
-    oldest_queued_ms: int
     reservations: int
     pending_writes: int
     storage_failing: bool
     quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """`counts`: jobs by status, and by their callbacks' status (`COUNTED`); `queued` includes those that wait for their
+    next attempt. `oldest_queued_ms`: age of the oldest queued job. `callbacks_armed`: deliveries that wait. `levels`:
+    None when the disk cannot be read."""
+
+    settings: AsyncQueueConfig
+    counts: Mapping[str, int]
+    total: int
+    oldest_queued_ms: int
+    activity: Activity
+    callbacks_active: int
+    callback_workers: int
+    callbacks_armed: int
     levels: StorageLevels | None
 
     @property
@@ -62,8 +73,8 @@ class JobSnapshot:
             ("jobs_pressure", self.jobs_ratio >= PRESSURE_THRESHOLD),
             ("storage_low", levels is not None and levels.low),
             ("storage_admission_low", levels is not None and levels.admission_low),
-            ("storage_failing", self.storage_failing),
-            ("records_quarantined", self.quarantined > 0),
+            ("storage_failing", self.activity.storage_failing),
+            ("records_quarantined", self.activity.quarantined > 0),
         )
         return tuple(reason for reason, holds in found if holds)
 
@@ -77,11 +88,11 @@ class JobSnapshot:
         return {
             "enabled": True,
             "degraded": self.degraded,
-            **{name: self.counts.get(name, 0) for name in COUNTED},
-            "active_inference_jobs": self.active,
+            **self.counts,
+            "active_inference_jobs": self.activity.running,
             "active_callback_deliveries": self.callbacks_active,
-            "retry_scheduled": self.armed + self.callbacks_armed,
-            "job_retry_scheduled": self.armed,
+            "retry_scheduled": self.activity.armed + self.callbacks_armed,
+            "job_retry_scheduled": self.activity.armed,
             "callback_retry_scheduled": self.callbacks_armed,
             "oldest_queued_age_ms": self.oldest_queued_ms,
             "total_jobs": self.total,
@@ -89,10 +100,10 @@ class JobSnapshot:
             "jobs_ratio": self.jobs_ratio,
             "jobs_pressure": self.jobs_ratio >= PRESSURE_THRESHOLD,
             "pressure_threshold": PRESSURE_THRESHOLD,
-            "pending_admissions": self.reservations,
-            "pending_writes": self.pending_writes,
-            "storage_failing": self.storage_failing,
-            "quarantined": self.quarantined,
+            "pending_admissions": self.activity.reservations,
+            "pending_writes": self.activity.pending_writes,
+            "storage_failing": self.activity.storage_failing,
+            "quarantined": self.activity.quarantined,
             **self._storage(),
             "completed_ttl_ms": settings.completed_ttl_ms,
             "poll_interval_ms": settings.poll_interval_ms,
@@ -106,7 +117,7 @@ class JobSnapshot:
     def _storage(self) -> dict[str, float | bool]:
         settings, levels = self.settings, self.levels
         known: dict[str, float | bool] = {
-            "reserved_admission_mib": self.reservations * RECORD_MIB,
+            "reserved_admission_mib": self.activity.reservations * RECORD_MIB,
             "min_free_storage_mib": settings.min_free_storage_mib,
             "min_free_inodes": settings.min_free_inodes,
             "max_store_mib": settings.max_store_mib,
@@ -129,6 +140,39 @@ class JobSnapshot:
     def document(self) -> dict[str, object]:
         """The `asyncQueue` block of `/health`."""
         return {**{_camel(name): value for name, value in self.figures().items()}, "reasons": list(self.reasons)}
+
+
+def snapshot_of(
+    settings: AsyncQueueConfig,
+    records: Iterable[JobRecord],
+    now: float,
+    *,
+    activity: Activity,
+    callbacks: CallbackService | None,
+    room: StorageRoom | None,
+) -> JobSnapshot:
+    """Count. `now`: Unix seconds; `room`: the disk, None when it cannot be read."""
+    counts = dict.fromkeys(COUNTED, 0)
+    total = 0
+    oldest: str | None = None
+    for record in records:
+        total += 1
+        counts[record.status] += 1
+        if record.callback is not None:
+            counts[f"callback_{record.callback.status}"] += 1
+        if record.status == "queued" and (oldest is None or record.created_at < oldest):
+            oldest = record.created_at
+    return JobSnapshot(
+        settings=settings,
+        counts=counts,
+        total=total,
+        oldest_queued_ms=0 if oldest is None else max(0, int((now - parse_iso(oldest)) * 1000)),
+        activity=activity,
+        callbacks_active=callbacks.active if callbacks is not None else 0,
+        callback_workers=callbacks.workers if callbacks is not None else 0,
+        callbacks_armed=callbacks.scheduled if callbacks is not None else 0,
+        levels=None if room is None else storage_levels(room, activity.reservations, settings),
+    )
 
 
 # Absent from metrics, not stuck at their last value, while the disk cannot be read.

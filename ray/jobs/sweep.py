@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ray.clock import iso_timestamp
 from ray.config import AsyncQueueConfig
@@ -115,7 +116,7 @@ class Sweep:
         while self._leftovers:
             job_id = next(iter(self._leftovers))
             try:
-                await self._book.attempt(lambda job_id=job_id: self._store.remove(job_id))  # type: ignore[misc]
+                await self._book.attempt(partial(self._store.remove, job_id))
             except RayError as error:
                 self._books.trouble("expired job could not be removed", "job_not_removed", job_id, error)
                 return

@@ -127,6 +127,7 @@ def what_would_run(loaded: LoadedConfig, environ: Mapping[str, str]) -> dict[str
         "listen": {"host": config.server.host, "port": config.server.port},
         "auth": {"enabled": config.auth.enabled, "keys": len(keys), "apiKeyEnv": config.auth.api_key_env},
         "rateLimit": _rate_limit(config),
+        "jobs": _jobs(config, environ),
         "limits": {
             "requestBodyLimitBytes": config.server.request_body_limit_bytes,
             "concurrency": config.scheduler.concurrency,
@@ -152,6 +153,17 @@ def _adapter(config: Config) -> dict[str, object]:
         "modelRef": adapter.model_ref,
         "timeoutMs": adapter.timeout_ms,
     }
+
+
+def _jobs(config: Config, environ: Mapping[str, str]) -> dict[str, object]:
+    queue = config.async_queue
+    plan: dict[str, object] = {"enabled": queue.enabled, "storageDir": queue.storage_dir, "maxJobs": queue.max_jobs}
+    if queue.enabled:
+        from ray.jobs import WebhookSecrets  # a gateway without durable jobs never loads the code for them
+
+        secrets = WebhookSecrets.from_environment(environ)
+        plan["callbackSecrets"] = 0 if secrets is None else len(secrets)
+    return plan
 
 
 def _rate_limit(config: Config) -> dict[str, object]:

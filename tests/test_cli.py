@@ -63,6 +63,7 @@ def test_check_says_what_would_run_in_aligned_lines(tmp_path: Path, capsys: pyte
     assert table["listen"] == "host 127.0.0.1, port 4711"
     assert table["auth"] == "off"
     assert table["rateLimit"] == "off"
+    assert table["jobs"] == "off"
     assert table["adapter"].startswith("kind mock")
     assert "backendCommand" not in table
 
@@ -77,6 +78,26 @@ def test_check_as_json_is_for_tools(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert plan["model"]["id"] == "tiny-dev"
     assert plan["limits"]["requestBodyLimitBytes"] == 32_000
     assert "first-key" not in printed
+
+
+def test_check_says_where_jobs_are_kept_and_how_many_secrets_sign_their_callbacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, asyncQueue={"enabled": True, "storageDir": str(tmp_path / "store"), "maxJobs": 7})
+    assert main(["--config", path, "--check", "--json"], {"RAY_WEBHOOK_SECRETS": "whsec_" + "QUJD" * 10}) == 0
+    jobs = json.loads(capsys.readouterr().out)["jobs"]
+    assert jobs == {"enabled": True, "storageDir": str(tmp_path / "store"), "maxJobs": 7, "callbackSecrets": 1}
+    assert not (tmp_path / "store").exists()
+
+
+def test_given_malformed_webhook_secrets_when_checked_then_it_fails_as_a_boot_would_and_shows_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, asyncQueue={"enabled": True})
+    assert main(["--config", path, "--check"], {"RAY_WEBHOOK_SECRETS": "whsec_S3CRET!"}) == 1
+    printed = capsys.readouterr()
+    assert "RAY_WEBHOOK_SECRETS" in printed.err
+    assert "S3CRET" not in printed.out + printed.err
 
 
 def test_check_shows_the_backends_command_when_there_is_a_launch_profile(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,5 +4,15 @@ from ray.jobs.create import create_job_queue
 from ray.jobs.listing import JobPage
 from ray.jobs.queue import JobQueue, JobSubmission
 from ray.jobs.record import JobRecord, public_document, summary
+from ray.jobs.signing import WebhookSecrets
 
-__all__ = ["JobPage", "JobQueue", "JobRecord", "JobSubmission", "create_job_queue", "public_document", "summary"]
+__all__ = [
+    "JobPage",
+    "JobQueue",
+    "JobRecord",
+    "JobSubmission",
+    "WebhookSecrets",
+    "create_job_queue",
+    "public_document",
+    "summary",
+]

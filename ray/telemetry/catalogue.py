@@ -55,6 +55,16 @@ REJECTION_CODES = (
     "invalid_json",
     "invalid_request",
     "gateway_draining",
+    "async_job_record_too_large",
+    "async_queue_disabled",
+    "async_queue_full",
+    "async_queue_storage_error",
+    "async_queue_storage_low",
+    "idempotency_in_progress",
+    "idempotency_key_reused",
+    "job_expired",
+    "job_not_found",
+    "job_not_settled",
     OTHER,
 )
 ADMISSION_CODES = (

@@ -128,6 +128,26 @@ def test_given_a_job_queue_when_booted_and_ended_then_it_leaves_a_directory_nobo
         assert directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_given_a_job_under_way_when_a_second_signal_comes_then_it_ends_at_once_and_the_job_is_queued_again(
+    start: Start, tmp_path: Path
+) -> None:
+    gateway = start({**queue_in(tmp_path / "store"), **HELD})
+    asking = urllib.request.Request(
+        f"http://127.0.0.1:{gateway.port}/v1/jobs", b'{"input":"hello"}', {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(asking, timeout=30) as answer:
+        record = tmp_path / "store" / "jobs" / f"{json.loads(answer.read())['id']}.json"
+    gateway.wait_logged("job started")
+    gateway.signal(signal.SIGTERM)
+    gateway.wait_logged("gateway shutting down")
+    assert gateway.running(), "the running job is waited for"
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait_exit() == 0
+    kept = json.loads(record.read_text())
+    assert (kept["status"], kept["attempts"]) == ("queued", 0)
+    assert not [entry for entry in gateway.log() if entry["level"] == "error"]
+
+
 def test_given_two_gateways_on_one_job_store_when_the_second_boots_then_it_says_so_and_ends(
     start: Start, tmp_path: Path
 ) -> None:

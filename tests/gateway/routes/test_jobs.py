@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ray.errors import RayError
+from ray.jobs import WebhookSecrets
 from tests.fakes.provider import STOP, FakeProvider
 from tests.gateway.harness import Reply, Running, put_together, request_bytes, running, soon
 
@@ -545,5 +546,83 @@ def test_given_a_job_then_its_texts_and_its_callback_path_are_in_no_log_line(tmp
             assert "job_accepted" in log
             for text in ("private question", "nobody logs", "hidden", "t0ken"):
                 assert text not in log
+
+    asyncio.run(main())
+
+
+SECRET = "whsec_" + "QUJD" * 10
+
+
+@asynccontextmanager
+async def receiver(status: int = 204) -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """Something that takes callbacks: its URL, and what has come so far (headers, body)."""
+    came: list[tuple[dict[str, str], bytes]] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        came.append((headers, await reader.readexactly(int(headers["content-length"]))))
+        writer.write(b"HTTP/1.1 %d Whatever\r\ncontent-length: 0\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", came
+
+
+@pytest.mark.parametrize("payload", ["full", "thin"])
+def test_given_a_callback_when_the_job_has_ended_then_the_receiver_is_told_once_and_signed(
+    tmp_path: Path, payload: str
+) -> None:
+    async def main() -> None:
+        hosts, signed = ["127.0.0.1"], {"RAY_WEBHOOK_SECRETS": SECRET}
+        async with (
+            receiver() as (url, came),
+            queueing(
+                tmp_path,
+                FakeProvider(["hi", STOP]),
+                environ=signed,
+                callbackAllowedHosts=hosts,
+                callbackPayload=payload,
+            ) as ray,
+        ):
+            identifier = await submitted(ray, {"input": "hello", "callbackUrl": url})
+            await ended(ray, identifier)
+            await soon(lambda: b'"delivered"' in (tmp_path / "store/jobs" / f"{identifier}.json").read_bytes())
+            ((headers, body),) = came
+            sender = WebhookSecrets.from_environment(signed)
+            assert sender is not None
+            sent_at = int(headers["webhook-timestamp"])
+            assert headers["webhook-id"] == f"msg_{identifier}"
+            assert headers["webhook-signature"] == sender.signature(headers["webhook-id"], sent_at, body)
+            told = json.loads(body)
+            assert (told["type"], told["data"]["job"]["id"]) == ("job.succeeded", identifier)
+            assert ("result" in told["data"]["job"]) == (payload == "full")
+            document = (await ray.ask("GET", f"/v1/jobs/{identifier}")).json()
+            callback = document["callback"]
+            assert isinstance(callback, dict)
+            assert (callback["status"], callback["attempts"], callback["url"]) == ("delivered", 1, url)
+            gauges = await ray.gauges()
+            assert (gauges["async_queue.callback_attempts"], gauges["async_queue.callback_delivered"]) == (1, 1)
+            assert len(ray.lines("callback delivered")) == 1
+
+    asyncio.run(main())
+
+
+def test_given_a_receiver_that_is_gone_for_good_when_told_then_it_is_not_told_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            receiver(410) as (url, came),
+            queueing(tmp_path, FakeProvider(["hi", STOP]), callbackAllowedHosts=["127.0.0.1"]) as ray,
+        ):
+            identifier = await submitted(ray, {"input": "hello", "callbackUrl": url})
+            await soon(lambda: b'"http_410"' in (tmp_path / "store/jobs" / f"{identifier}.json").read_bytes())
+            callback = (await ended(ray, identifier)).json()["callback"]
+            assert isinstance(callback, dict)
+            assert (callback["status"], callback["attempts"]) == ("failed", 1)
+            assert len(came) == 1
+            assert "webhook-signature" not in came[0][0]
+            assert (await ray.ask("DELETE", f"/v1/jobs/{identifier}")).status == 204
 
     asyncio.run(main())

@@ -35,7 +35,7 @@ from ray.telemetry import Logger, Metrics, error_fields
 DEFAULT_DRAIN_MS = 30_000
 # How long a job queue may take to let go after the port turned out to be taken.
 JOBS_CLEANUP_S = 5.0
-# What of the time to end is kept for writing back the jobs that did not get done.
+# What of the time to end is kept for writing back the jobs that did not get done; of a short time, a sixth.
 JOBS_WRITE_BACK_S = 5.0
 
 
@@ -110,7 +110,7 @@ class Gateway:
             await self.services.jobs.start()
         try:
             await self._listen(port)
-        except RayError as error:
+        except Exception as error:
             await self._give_jobs_back(error)
             raise
         self.services.warm_up.start()
@@ -126,7 +126,7 @@ class Gateway:
                 "or change server.host and server.port (RAY_HOST, RAY_PORT)",
             ) from error
 
-    async def _give_jobs_back(self, cause: RayError) -> None:
+    async def _give_jobs_back(self, cause: Exception) -> None:
         """Nobody will be served: let go of the job store. `cause` is what ends the start, whatever happens here."""
         if self.services.jobs is None:
             return
@@ -170,7 +170,7 @@ class Gateway:
     async def _stop_jobs(self, timeout_s: float) -> None:
         """Let running jobs finish; the last part of the time is for writing back those that do not."""
         if self.services.jobs is not None:
-            await self.services.jobs.stop(max(0.0, timeout_s - JOBS_WRITE_BACK_S))
+            await self.services.jobs.stop(timeout_s - min(JOBS_WRITE_BACK_S, timeout_s / 6))
 
     async def abandon(self) -> None:
         """Close everything at once. May be called again."""

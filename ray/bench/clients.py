@@ -76,6 +76,8 @@ def ask_streaming(address: Address, door: Door, question: Question, tokens: int,
             brought = [reader.feed(event, text) for event, text in decoder.feed(data)]
             if first is None and any(brought):
                 first = time.perf_counter() - began
+    except TimeoutError as error:
+        raise MeasurementError(f"{door.path}: nothing came for {ANSWER_SECONDS:.0f} s") from error
     except http.client.HTTPException as error:
         raise MeasurementError(f"{door.path}: the answer broke off ({error!r})") from error
     finally:

@@ -83,6 +83,13 @@ class Connection:
 
     def exchange(self, request: bytes) -> Reply:
         """Send `request`, wait for the whole answer. Raises `MeasurementError` or `OSError`."""
+        try:
+            return self._exchange(request)
+        except TimeoutError as error:
+            asked = request.split(b" HTTP/", 1)[0].decode("ascii", "replace")
+            raise TimeoutError(f"{asked}: nothing came for {self.socket.gettimeout():.0f} s") from error
+
+    def _exchange(self, request: bytes) -> Reply:
         self.socket.sendall(request)
         received = bytearray()
         while True:

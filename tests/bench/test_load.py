@@ -166,6 +166,13 @@ def test_a_single_question_is_answered_on_a_connection_of_its_own() -> None:
     assert server.connections == 2
 
 
+def test_a_question_that_is_not_answered_in_time_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()[:2]
+        with pytest.raises(TimeoutError, match=r"GET /livez: nothing came for"):
+            ask((host, port), ASK, timeout=0.01)
+
+
 def test_a_single_question_that_is_never_answered_names_what_came() -> None:
     with serving(lambda _: b"") as server, pytest.raises(MeasurementError, match="before an answer was complete"):
         ask(server.address, ASK)

@@ -24,7 +24,8 @@ from ray.telemetry import Logger, Metrics, error_fields
 from ray.version import VERSION
 
 DEFAULT_WORKERS = 3
-# While the owner cannot write, it is asked again after 1 s, 2 s, 4 s and so on up to this.
+# While the owner cannot write, it is asked again after 1 s, 2 s, 4 s and so on.
+_FIRST_SETBACK_S = 1.0
 _MAX_SETBACK_S = 60.0
 # How long `stop` waits for what it interrupted to be written down.
 _LAST_WRITES_S = 2.0
@@ -67,6 +68,7 @@ class Callbacks:
         self._wall = wall
         self._turns = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._active: set[str] = set()
         self._sending: set[asyncio.Task[DeliveryOutcome]] = set()
         self._unsaved: dict[str, DeliveryOutcome] = {}
         self._setbacks: dict[str, int] = {}
@@ -91,7 +93,8 @@ class Callbacks:
 
     def schedule(self, job_id: str, host: str, due_at: float) -> None:
         """Deliver the outcome of a job to `host` at Unix time `due_at`, or when it is the host's turn."""
-        if self._stopping:
+        # One that is under way decides itself when the next attempt is due.
+        if self._stopping or job_id in self._active:
             return
         # From here on the monotonic clock counts: a wall clock that is put back delays nothing.
         delay = max(0.0, due_at - self._wall())
@@ -142,6 +145,7 @@ class Callbacks:
             turn = self._turns.take(now)
             if turn is None:
                 break
+            self._active.add(turn[0])
             task = asyncio.ensure_future(self._deliver(*turn))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -165,6 +169,7 @@ class Callbacks:
             due_at = self._set_back(job_id, error)
         finally:
             self._turns.release(host)
+            self._active.discard(job_id)
         if due_at is not None:
             self.schedule(job_id, host, due_at)
 
@@ -192,7 +197,7 @@ class Callbacks:
             jobId=job_id,
             error=error_fields(error, stack=not isinstance(error, RayError)),
         )
-        return self._wall() + min(_MAX_SETBACK_S, 2.0 ** min(failures - 1, 10))
+        return self._wall() + min(_MAX_SETBACK_S, _FIRST_SETBACK_S * 2.0 ** min(failures - 1, 10))
 
     async def _send(self, record: JobRecord, callback: JobCallback, host: str) -> DeliveryOutcome:
         body = callback_body(record, self._policy.settings.callback_payload)

@@ -81,10 +81,11 @@ class Sender:
 
     async def deliver(self, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> DeliveryOutcome:
         """One attempt within `asyncQueue.callbackTimeoutMs`. Never raises but when it is cancelled."""
+        end = asyncio.get_running_loop().time() + self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(end):
                 target = await self._policy.resolve(url)
-                status, retry_after = await self._exchange(target, headers, body)
+                status, retry_after = await self._exchange(target, headers, body, end)
         except TimeoutError:
             return DeliveryOutcome("retry", "timeout")
         except CallbackRefused as refusal:
@@ -96,10 +97,10 @@ class Sender:
         return outcome_of(status, retry_after, time.time())
 
     async def _exchange(
-        self, target: CheckedTarget, headers: Sequence[tuple[str, str]], body: bytes
+        self, target: CheckedTarget, headers: Sequence[tuple[str, str]], body: bytes, end: float
     ) -> tuple[int, str | None]:
         tls = await self._tls_context() if target.url.scheme == "https" else None
-        connection = await self._connected(target)
+        connection = await _connected(target, end)
         try:
             reader, writer = await asyncio.open_connection(
                 sock=connection,
@@ -117,7 +118,7 @@ class Sender:
             # Not drained: what the receiver answers counts, even if it has not read everything.
             writer.write(_request_head(target, headers, len(body)))
             writer.write(body)
-            return await _read_answer(reader)
+            return await read_answer(reader)
         except (OSError, asyncio.IncompleteReadError):
             raise _Failed("connection_lost") from None
         except (ValueError, asyncio.LimitOverrunError):
@@ -126,33 +127,43 @@ class Sender:
             # The body of the answer is of no interest, and no farewell of TLS is worth waiting for.
             writer.transport.abort()
 
-    async def _connected(self, target: CheckedTarget) -> socket.socket:
-        """A connected socket whose peer is one of the judged addresses. An address that does not answer gets its share
-        of the time that is left, so that the next one gets a chance."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._timeout_s
-        addresses = target.addresses[:MAX_CONNECT_ADDRESSES]
-        for place, address in enumerate(addresses):
-            connection = socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-            try:
-                connection.setblocking(False)
-                share = (end - loop.time()) / (len(addresses) - place)
-                async with asyncio.timeout(share if place < len(addresses) - 1 else None):
-                    await loop.sock_connect(connection, (address_text(address), target.url.port))
-                if packed_address(connection.getpeername()[0].partition("%")[0]) == address:
-                    return connection
-                connection.close()
-            except OSError:  # TimeoutError is one
-                connection.close()
-            except BaseException:
-                connection.close()
-                raise
-        raise _Failed("connect_failed")
-
     async def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = await asyncio.get_running_loop().run_in_executor(None, self._make_tls_context)
+            try:
+                self._tls = await asyncio.get_running_loop().run_in_executor(None, self._make_tls_context)
+            except OSError:  # a certificate store that cannot be read
+                raise _Failed("tls_failed") from None
         return self._tls
+
+
+async def _connected(target: CheckedTarget, end: float) -> socket.socket:
+    """A connected socket whose peer is one of the judged addresses. `end`: the deadline on the loop's clock.
+
+    An address that does not answer gets its share of the time that is left, so that the next one gets a chance.
+    """
+    addresses = target.addresses[:MAX_CONNECT_ADDRESSES]
+    for place, address in enumerate(addresses):
+        remaining = end - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(remaining / (len(addresses) - place)):
+                return await _connection_to(address, target.url.port)
+        except OSError:  # TimeoutError is one
+            continue
+    raise _Failed("connect_failed")
+
+
+async def _connection_to(address: bytes, port: int) -> socket.socket:
+    """Connect by number and look at who answered. Raises OSError."""
+    connection = socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (address_text(address), port))
+        if packed_address(connection.getpeername()[0].partition("%")[0]) != address:
+            raise OSError("the peer is not who was called")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def outcome_of(status: int, retry_after: str | None, now: float) -> DeliveryOutcome:
@@ -174,7 +185,7 @@ def _request_head(target: CheckedTarget, headers: Sequence[tuple[str, str]], len
     return "\r\n".join(lines).encode("ascii")
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, str | None]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, str | None]:
     """Status and `Retry-After` of the final answer. Interim answers (1xx) are skipped, on the same budget of bytes.
 
     Raises ValueError for what is not HTTP or is too long, IncompleteReadError for an end before the headers' end.

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray.jobs.addresses import packed_address
 from ray.jobs.callback_policy import CallbackPolicy
-from ray.jobs.sender import MAX_HEAD_BYTES, DeliveryOutcome, Sender, default_tls_context, outcome_of
+from ray.jobs.sender import MAX_HEAD_BYTES, DeliveryOutcome, Sender, default_tls_context, outcome_of, read_answer
 from tests.jobs.callback_stage import NO_CONTENT, Names, Receiver, Script, answering, settings
 
 HERE = bytes((127, 0, 0, 1))
@@ -151,6 +153,44 @@ def test_given_an_answer_when_read_then_status_and_headers_decide_and_nothing_el
     assert delivered_by(Receiver(answering(answer))) == outcome
 
 
+PIECES = st.sampled_from(
+    [
+        b"HTTP/1.1 ",
+        b"100 Continue",
+        b"204 No Content",
+        b"200",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\r\n\r\n",
+        b"x: y",
+        b"retry-after: ",
+        b"5",
+        b":",
+        b" ",
+        b"\0",
+        b"\xff",
+        b"y" * 9_000,
+    ]
+)
+
+
+@given(st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=14).map(b"".join)))
+def test_given_any_bytes_when_read_as_an_answer_then_they_are_a_final_status_or_no_answer(answer: bytes) -> None:
+    async def main() -> int | None:
+        reader = asyncio.StreamReader(limit=MAX_HEAD_BYTES)
+        reader.feed_data(answer)
+        reader.feed_eof()
+        try:
+            status, _ = await read_answer(reader)
+        except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return None
+        return status
+
+    status = asyncio.run(main())
+    assert status is None or 200 <= status <= 999 or status == 101
+
+
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
@@ -235,6 +275,31 @@ def test_given_the_first_address_refusing_when_delivered_then_the_next_one_is_tr
     names = Names({"hooks.example": [(ELSEWHERE, HERE)]})
     assert delivered_by(receiver, names=names).kind == "delivered"
     assert receiver.connections == 1
+
+
+def test_given_a_first_address_that_never_answers_when_delivered_then_the_next_one_still_gets_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = BaseSelectorEventLoop.sock_connect
+
+    async def swallowed(loop: BaseSelectorEventLoop, sock: socket.socket, address: tuple[str, int]) -> None:
+        if address[0] == "127.0.0.2":
+            await asyncio.Event().wait()
+        await real(loop, sock, address)
+
+    monkeypatch.setattr(BaseSelectorEventLoop, "sock_connect", swallowed)
+    names = Names({"hooks.example": [(ELSEWHERE, HERE)]})
+    assert delivered_by(Receiver(), names=names, changes={"callbackTimeoutMs": 1_000}).kind == "delivered"
+
+
+def test_given_no_more_file_descriptors_when_delivered_then_it_is_one_more_failed_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def exhausted(address: bytes, port: int) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("ray.jobs.sender._connection_to", exhausted)
+    assert delivered_by(Receiver()) == DeliveryOutcome("retry", "connect_failed")
 
 
 @pytest.mark.parametrize(
@@ -374,6 +439,16 @@ def test_given_a_certificate_nobody_vouches_for_when_delivered_then_nothing_is_s
     outcome = delivered_by(receiver, url="https://hooks.example:{port}/")
     assert outcome == DeliveryOutcome("retry", "tls_failed")
     assert receiver.arrived == []
+
+
+def test_given_a_certificate_store_that_cannot_be_read_when_delivered_then_nothing_is_sent() -> None:
+    def unreadable() -> ssl.SSLContext:
+        raise OSError("no such file")
+
+    receiver = Receiver()
+    outcome = delivered_by(receiver, url="https://hooks.example:{port}/", tls=unreadable)
+    assert outcome == DeliveryOutcome("retry", "tls_failed")
+    assert receiver.connections == 0
 
 
 def test_given_a_receiver_without_tls_when_delivered_over_https_then_tls_failed() -> None:

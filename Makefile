@@ -4,15 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 TOOLS := $(VENV)/dev-tools.txt
 CONFIG ?= examples/config/ray.tiny.json
+KILLS ?= 150
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test docs bench clean python
+.PHONY: help run demo test docs bench soak-jobs clean python
 
 help:  ## list these targets
 	@echo "Ray: a lean AI gateway for one cheap box."
 	@echo
-	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1|\2/' | \
-		while IFS='|' read -r target meaning; do printf '%-12s %s\n' "$$target" "$$meaning"; done
+	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
+		while IFS='|' read -r target meaning; do printf '%-16s %s\n' "$$target" "$$meaning"; done
 	@echo
 	@echo "  PYTHON=python3.12 names another Python (3.11 or newer); CONFIG=FILE another config for 'run'."
 
@@ -33,6 +34,9 @@ docs: python  ## write docs/configuration.md and docs/ray.schema.json from the s
 
 bench: python  ## measure the gateway itself: start, memory, requests per second
 	$(PYTHON) -m ray.bench gateway
+
+soak-jobs: python  ## kill a gateway with durable jobs KILLS times and look for a broken promise; some minutes
+	$(PYTHON) -m tests.faults.jobs.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 clean:  ## remove .venv and what the tools left behind; keeps .cache (the built llama-server, the model)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

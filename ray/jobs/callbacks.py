@@ -221,7 +221,7 @@ class Callbacks:
             status=record.status,
             attempt=callback.attempts,
             reason=outcome.reason,
-            host=host,
+            callbackHost=host,
             durationMs=round((time.monotonic() - began) * 1000, 1),
         )
         return outcome

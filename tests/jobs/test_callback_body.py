@@ -82,6 +82,6 @@ def test_given_what_is_between_ray_and_its_client_when_told_then_it_is_not_repea
 def test_given_keys_in_another_order_when_told_then_the_bytes_are_the_same() -> None:
     record = ended_job()
     assert record.result is not None
-    turned = replace(record, result=dict(reversed(record.result.items())))
+    turned = replace(record, result=dict(reversed(list(record.result.items()))))
     assert list(turned.result or {}) != list(record.result)
     assert callback_body(turned, "full") == callback_body(record, "full")

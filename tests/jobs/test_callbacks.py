@@ -123,7 +123,12 @@ def test_given_an_ended_job_when_delivered_then_the_receiver_can_verify_it_and_n
         verify(OLD, request.headers, request.body, now=time.time() + 302)
     assert json.loads(request.body)["type"] == "job.succeeded"
     [line] = house.lines("job_callback_delivered")
-    assert (line["jobId"], line["host"], line["attempt"], line["reason"]) == ("job_1", "a.example", 1, "http_204")
+    assert (line["jobId"], line["callbackHost"], line["attempt"], line["reason"]) == (
+        "job_1",
+        "a.example",
+        1,
+        "http_204",
+    )
     for secret in ("s3cret", "/in", "Say hello", "Hello.", "127.0.0.1", OLD[6:]):
         assert secret not in house.log.getvalue()
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import ssl
-import subprocess
 from asyncio.selector_events import BaseSelectorEventLoop
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,40 +12,9 @@ from hypothesis import strategies as st
 
 from ray.jobs.addresses import packed_address
 from ray.jobs.callback_policy import CallbackPolicy
-from ray.jobs.sender import MAX_HEAD_BYTES, DeliveryOutcome, Sender, default_tls_context, outcome_of, read_answer
+from ray.jobs.sender import MAX_HEAD_BYTES, DeliveryOutcome, Sender, outcome_of, read_answer
+from tests.jobs.attempt import BODY, ELSEWHERE, HEADERS, HERE, delivered_by
 from tests.jobs.callback_stage import NO_CONTENT, Names, Receiver, Script, answering, settings
-
-HERE = bytes((127, 0, 0, 1))
-ELSEWHERE = bytes((127, 0, 0, 2))
-CLOSED = {"callbackAllowPrivateNetwork": False}
-NOTHING: Mapping[str, object] = {}
-HEADERS = [("content-type", "application/json"), ("webhook-id", "msg_job_1")]
-BODY = b'{"type":"job.succeeded"}'
-
-
-def delivered_by(
-    receiver: Receiver,
-    *,
-    url: str = "http://hooks.example:{port}/in?x=1",
-    names: Names | None = None,
-    tls: Callable[[], ssl.SSLContext] = default_tls_context,
-    body: bytes = BODY,
-    changes: Mapping[str, object] = NOTHING,
-) -> DeliveryOutcome:
-    """One attempt against a receiver that is started for it."""
-
-    async def main() -> DeliveryOutcome:
-        async with receiver:
-            policy = CallbackPolicy(
-                settings(**changes), frozenset(), lookup=names or Names({"hooks.example": [(HERE,)]})
-            )
-            try:
-                sender = Sender(policy, make_tls_context=tls)
-                return await sender.deliver(url.format(port=receiver.port), HEADERS, body)
-            finally:
-                policy.close()
-
-    return asyncio.run(main())
 
 
 def test_given_a_receiver_when_a_callback_is_delivered_then_the_request_is_what_a_server_expects() -> None:
@@ -368,116 +332,6 @@ def test_given_a_peer_that_is_not_the_judged_address_when_connected_then_nothing
     outcome = delivered_by(receiver, names=Names({"hooks.example": [(ELSEWHERE,)]}))
     assert outcome == DeliveryOutcome("retry", "connect_failed")
     assert receiver.arrived == []
-
-
-# --- TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for hooks.example and 127.0.0.1 that signed itself, with its key behind it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-subj", "/CN=hooks.example", "-addext", "subjectAltName=DNS:hooks.example,IP:127.0.0.1"]
-    command += ["-days", "30", "-keyout", str(path), "-out", str(path.with_name("certificate.pem"))]
-    subprocess.run(command, check=True, capture_output=True)
-    with path.open("ab") as both:
-        both.write(path.with_name("certificate.pem").read_bytes())
-    return path
-
-
-def serving(certificate: Path, seen: list[str | None]) -> ssl.SSLContext:
-    """The server's side, which notes the name that the sender asked for."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.sni_callback = lambda _, name, __: seen.append(name)
-    return context
-
-
-def trusting(certificate: Path) -> Callable[[], ssl.SSLContext]:
-    def make() -> ssl.SSLContext:
-        context = default_tls_context()
-        context.load_verify_locations(certificate)
-        return context
-
-    return make
-
-
-def test_given_a_trusted_certificate_when_delivered_then_the_name_is_sent_and_checked_over_the_pinned_address(
-    certificate: Path,
-) -> None:
-    seen: list[str | None] = []
-    receiver = Receiver(tls=serving(certificate, seen))
-    outcome = delivered_by(receiver, url="https://hooks.example:{port}/x", tls=trusting(certificate))
-    assert outcome == DeliveryOutcome("delivered", "http_204")
-    assert seen == ["hooks.example"]
-    assert receiver.arrived[0].headers["host"] == f"hooks.example:{receiver.port}"
-    assert receiver.arrived[0].body == BODY
-
-
-def test_given_an_address_in_the_certificate_when_delivered_to_it_then_it_is_checked(
-    certificate: Path,
-) -> None:
-    receiver = Receiver(tls=serving(certificate, []))
-    outcome = delivered_by(receiver, url="https://127.0.0.1:{port}/", tls=trusting(certificate))
-    assert outcome.kind == "delivered"
-
-
-def test_given_a_certificate_for_another_name_when_delivered_then_nothing_is_sent(certificate: Path) -> None:
-    receiver = Receiver(tls=serving(certificate, []))
-    names = Names({"other.example": [(HERE,)]})
-    outcome = delivered_by(receiver, url="https://other.example:{port}/", names=names, tls=trusting(certificate))
-    assert outcome == DeliveryOutcome("retry", "tls_failed")
-    assert receiver.arrived == []
-
-
-def test_given_a_certificate_nobody_vouches_for_when_delivered_then_nothing_is_sent(certificate: Path) -> None:
-    receiver = Receiver(tls=serving(certificate, []))
-    outcome = delivered_by(receiver, url="https://hooks.example:{port}/")
-    assert outcome == DeliveryOutcome("retry", "tls_failed")
-    assert receiver.arrived == []
-
-
-def test_given_a_certificate_store_that_cannot_be_read_when_delivered_then_nothing_is_sent() -> None:
-    def unreadable() -> ssl.SSLContext:
-        raise OSError("no such file")
-
-    receiver = Receiver()
-    outcome = delivered_by(receiver, url="https://hooks.example:{port}/", tls=unreadable)
-    assert outcome == DeliveryOutcome("retry", "tls_failed")
-    assert receiver.connections == 0
-
-
-def test_given_a_receiver_without_tls_when_delivered_over_https_then_tls_failed() -> None:
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 This is plain HTTP\r\n\r\n")
-        writer.close()
-
-    async def main() -> DeliveryOutcome:
-        server = await asyncio.start_server(plain, "127.0.0.1", 0)
-        policy = CallbackPolicy(settings(), frozenset())
-        port = server.sockets[0].getsockname()[1]
-        outcome = await Sender(policy).deliver(f"https://127.0.0.1:{port}/", HEADERS, BODY)
-        policy.close()
-        server.close()
-        return outcome
-
-    assert asyncio.run(main()) == DeliveryOutcome("retry", "tls_failed")
-
-
-def test_given_a_handshake_that_never_ends_when_the_deadline_passes_then_the_attempt_ends() -> None:
-    async def main() -> DeliveryOutcome:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            policy = CallbackPolicy(settings(callbackTimeoutMs=300), frozenset())
-            url = f"https://127.0.0.1:{server.getsockname()[1]}/"
-            outcome = await Sender(policy).deliver(url, HEADERS, BODY)
-            policy.close()
-            return outcome
-
-    assert asyncio.run(main()) == DeliveryOutcome("retry", "timeout")
 
 
 def test_given_an_attempt_when_it_is_cancelled_then_the_connection_ends_at_once() -> None:

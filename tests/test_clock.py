@@ -6,8 +6,10 @@ import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ray.clock import Deadline, iso_now, iso_timestamp, new_id
+from ray.clock import Deadline, iso_now, iso_timestamp, new_id, parse_iso
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,34 @@ from ray.clock import Deadline, iso_now, iso_timestamp, new_id
 )
 def test_given_unix_seconds_then_the_timestamp_is_utc_with_milliseconds(epoch_seconds: float, text: str) -> None:
     assert iso_timestamp(epoch_seconds) == text
+
+
+@given(st.integers(-30_000_000_000_000, 253_402_300_799_999))
+def test_given_any_whole_millisecond_when_written_and_read_then_it_is_the_same(milliseconds: int) -> None:
+    assert parse_iso(iso_timestamp(milliseconds / 1000)) == milliseconds / 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2026-11-21",
+        "2026-02-29T00:00:00.000Z",
+        "2026-13-01T00:00:00.000Z",
+        "2026-11-21T24:00:00.000Z",
+        "2026-11-21T17:60:00.000Z",
+        "2026-11-21T17:51:54Z",
+        "2026-11-21T17:51:54.25Z",
+        "2026-11-21T17:51:54.250+00:00",
+        "2026-11-21 17:51:54.250Z",
+        "2026-11-21T17:51:54.250Z\n",
+        "+026-11-21T17:51:54.250Z",
+        "\uff12026-11-21T17:51:54.250Z",
+    ],
+)
+def test_given_any_other_form_of_a_time_when_read_then_it_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a UTC timestamp"):
+        parse_iso(text)
 
 
 def test_given_the_wall_clock_then_the_timestamp_has_the_documented_form() -> None:

@@ -104,8 +104,10 @@ class Sweep:
         for entry in [entry for entry in self._book if is_overdue(entry.record, moment)]:
             try:
                 await self._fail_overdue(entry)
-            except Exception as error:  # noqa: BLE001 - the next sweep tries again; the others must not wait for it
+            except Exception as error:  # noqa: BLE001 - the next sweep tries again
                 self._books.trouble("overdue job could not be ended", "job_not_ended", entry.record.id, error)
+                if isinstance(error, RayError) and error.code == "async_queue_storage_error":
+                    return  # the disk would refuse the others as well
 
     def _remove_leftovers(self) -> None:
         if self._leftovers and (self._removing is None or self._removing.done()):

@@ -454,3 +454,20 @@ def test_a_stop_cancels_the_timers_of_waiting_retries(patch: pytest.MonkeyPatch)
         assert (record.status, record.attempts) == ("queued", 1)
 
     run_in_virtual_time(main(), patch)
+
+
+def test_a_stop_that_meets_the_write_of_a_start_puts_the_job_back(patch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        house = JobHouse(FakeProvider([asyncio.Event(), STOP]), queue_config({"request_timeout_ms": 600_000}))
+        await house.open()
+        job_id = await house.job()
+        house.store.gate = asyncio.Event()
+        await until(lambda: house.store.waiting == 1)
+        stopping = asyncio.ensure_future(house.queue.stop(0))
+        await asyncio.sleep(1)
+        house.store.gate.set()
+        assert await stopping is False
+        record = house.store.record(job_id)
+        assert (record.status, record.attempts) == ("queued", 0)
+
+    run_in_virtual_time(main(), patch)

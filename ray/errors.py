@@ -13,6 +13,7 @@ MAX_MESSAGE_CHARS = 8_192
 MAX_DETAIL_DEPTH = 6
 MAX_DETAIL_KEYS = 64
 MAX_DETAIL_ITEMS = 64
+MAX_DETAIL_VALUES = 2_048
 MAX_DETAIL_KEY_CHARS = 128
 MAX_DETAIL_STRING_CHARS = 8_192
 
@@ -143,63 +144,72 @@ def truncated(text: str, limit: int) -> str:
 def bounded(value: object) -> object:
     """A JSON-ready copy of `value` that is safe to send and to log.
 
-    Depth 6, 64 keys, 64 items, keys 128 characters, strings 8192 characters; every key named `stack` is removed,
-    exceptions become `{name, message}`, non-finite numbers become text, cycles become `[Circular]`, lone surrogates
-    are replaced. It never raises: a value that cannot be read is replaced by the reason.
+    Depth 6, 64 keys, 64 items, 2048 values in all, keys 128 characters, strings 8192 characters; every key named
+    `stack` is removed, exceptions become `{name, message}`, non-finite numbers become text, cycles become `[Circular]`,
+    lone surrogates are replaced. It never raises: a value that cannot be read is replaced by the reason.
     """
-    return _bounded(value, 0, ())
+    return _BoundedCopy().of(value, 0, ())
 
 
-def _bounded(value: object, depth: int, ancestors: tuple[int, ...]) -> object:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        # Past 2**63 a JSON reader may lose digits, and past 4300 digits Python itself refuses to print.
-        return value if -(2**63) <= value < 2**63 else "[integer too large]"
-    if isinstance(value, float):
-        return value if value - value == 0 else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
-    if isinstance(value, str):
-        return _bounded_text(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"[{type(value).__name__} {len(value)} bytes]"
-    if isinstance(value, BaseException):
-        return {"name": type(value).__name__, "message": _bounded_text(_text_of(value))}
-    if id(value) in ancestors:
-        return "[Circular]"
-    if depth >= MAX_DETAIL_DEPTH:
-        return "[Truncated]"
-    try:
-        return _bounded_container(value, depth, (*ancestors, id(value)))
-    except Exception as error:  # noqa: BLE001 - a value that breaks while it is read must not hide what it explains
-        return f"[Unreadable: {type(error).__name__}]"
+class _BoundedCopy:
+    """One copy in the making, with what is left of its budget: width at every level multiplies."""
 
+    __slots__ = ("_left",)
 
-def _bounded_container(value: object, depth: int, ancestors: tuple[int, ...]) -> object:
-    if isinstance(value, Mapping):
-        return _bounded_mapping(value, depth, ancestors)
-    if isinstance(value, Sequence | set | frozenset):
-        items = list(value)
-        copied = [_bounded(item, depth + 1, ancestors) for item in items[:MAX_DETAIL_ITEMS]]
-        if len(items) > MAX_DETAIL_ITEMS:
-            copied.append(f"[Truncated {len(items) - MAX_DETAIL_ITEMS} items]")
+    def __init__(self) -> None:
+        self._left = MAX_DETAIL_VALUES
+
+    def of(self, value: object, depth: int, ancestors: tuple[int, ...]) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        self._left -= 1
+        if self._left < 0:
+            return "[Truncated]"
+        if isinstance(value, int):
+            # Past 2**63 a JSON reader may lose digits, and past 4300 digits Python itself refuses to print.
+            return value if -(2**63) <= value < 2**63 else "[integer too large]"
+        if isinstance(value, float):
+            return value if value - value == 0 else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+        if isinstance(value, str):
+            return _bounded_text(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"[{type(value).__name__} {len(value)} bytes]"
+        if isinstance(value, BaseException):
+            return {"name": type(value).__name__, "message": _bounded_text(_text_of(value))}
+        if id(value) in ancestors:
+            return "[Circular]"
+        if depth >= MAX_DETAIL_DEPTH:
+            return "[Truncated]"
+        try:
+            return self._container(value, depth, (*ancestors, id(value)))
+        except Exception as error:  # noqa: BLE001 - a value that breaks while it is read must not hide what it explains
+            return f"[Unreadable: {type(error).__name__}]"
+
+    def _container(self, value: object, depth: int, ancestors: tuple[int, ...]) -> object:
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth, ancestors)
+        if isinstance(value, Sequence | set | frozenset):
+            items = list(value)
+            copied = [self.of(item, depth + 1, ancestors) for item in items[:MAX_DETAIL_ITEMS]]
+            if len(items) > MAX_DETAIL_ITEMS:
+                copied.append(f"[Truncated {len(items) - MAX_DETAIL_ITEMS} items]")
+            return copied
+        return _bounded_text(_text_of(value))
+
+    def _mapping(self, value: Mapping[object, object], depth: int, ancestors: tuple[int, ...]) -> dict[str, object]:
+        copied: dict[str, object] = {}
+        dropped = 0
+        for key, item in value.items():
+            name = _text_of(key)
+            if name.lower() == "stack":
+                continue
+            if len(copied) >= MAX_DETAIL_KEYS:
+                dropped += 1
+                continue
+            copied[_clean(truncated(name, MAX_DETAIL_KEY_CHARS))] = self.of(item, depth + 1, ancestors)
+        if dropped:
+            copied["__truncatedKeys"] = dropped
         return copied
-    return _bounded_text(_text_of(value))
-
-
-def _bounded_mapping(value: Mapping[object, object], depth: int, ancestors: tuple[int, ...]) -> dict[str, object]:
-    copied: dict[str, object] = {}
-    dropped = 0
-    for key, item in value.items():
-        name = _text_of(key)
-        if name.lower() == "stack":
-            continue
-        if len(copied) >= MAX_DETAIL_KEYS:
-            dropped += 1
-            continue
-        copied[_clean(truncated(name, MAX_DETAIL_KEY_CHARS))] = _bounded(item, depth + 1, ancestors)
-    if dropped:
-        copied["__truncatedKeys"] = dropped
-    return copied
 
 
 def _bounded_text(text: str) -> str:

@@ -115,6 +115,14 @@ def test_given_too_many_keys_then_the_rest_is_counted() -> None:
     assert (len(copy), copy["__truncatedKeys"]) == (65, 6)
 
 
+def test_given_width_at_every_level_then_the_copy_stays_small() -> None:
+    wide: object = "leaf"
+    for _ in range(6):
+        wide = [wide] * 64
+
+    assert len(json.dumps(bounded(wide))) < 100_000
+
+
 @pytest.mark.parametrize(("length", "limit"), [(706, 512), (141, 128), (129, 128), (10_000, 30), (100, 5)])
 def test_given_a_text_over_the_limit_then_head_and_marker_fill_it_exactly(length: int, limit: int) -> None:
     cut = truncated("a" * length, limit)

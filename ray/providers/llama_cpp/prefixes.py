@@ -2,7 +2,8 @@
 
 A declared prefix ends where the first value begins that changes per request. Many products put their instructions into
 the user message instead; for those the shared beginning is learned from what different requests had in common. What
-only one request contained never gets into a learned prefix, so no customer's words do.
+only one request contained never gets into a learned prefix, and the turns of one growing conversation count as one
+request, so no customer's words do.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-# A shared beginning must have been seen in that many different requests.
+# A shared beginning must have been seen in that many different requests, of which none continues another.
 LEARNING_REQUESTS = 3
 MAX_FAMILIES = 64
-# What is compared of one prompt, and what all families together may remember.
+# What is compared of one prompt (a longer one teaches nothing), and what all families together may remember.
 MAX_COMPARED_CHARS = 65_536
 MAX_REMEMBERED_CHARS = 1_048_576
 MAX_SIGHTED_KEYS = 4_096
@@ -35,6 +36,15 @@ def common_prefix(first: str, second: str) -> str:
         else:
             high = middle
     return first[:low]
+
+
+def continues(longer: str, shorter: str) -> bool:
+    """Whether `longer` is `shorter` with something put in at one place: the next turn of the same conversation, or a
+    longer draft of the same message. What such two share is one customer's words."""
+    if len(longer) < len(shorter):
+        return False
+    beginning = len(common_prefix(longer, shorter))
+    return longer.endswith(shorter[beginning:])
 
 
 def cut_back(text: str) -> str:
@@ -113,7 +123,10 @@ class SharedBeginnings:
             family.shared = self._long_enough(cut_back(common_prefix(family.shared, compared)))
             if family.shared:
                 return
-        family.recent[sha256(prompt.encode("utf-8", "replace")).digest()] = compared
+        if len(prompt) > MAX_COMPARED_CHARS:
+            # Without its end nobody can say whether it continues another.
+            return
+        self._remember(family, prompt)
         if len(family.recent) > LEARNING_REQUESTS:
             family.recent.popitem(last=False)
         if len(family.recent) < LEARNING_REQUESTS:
@@ -124,6 +137,16 @@ class SharedBeginnings:
         family.shared = self._long_enough(cut_back(first))
         if family.shared:
             family.recent.clear()
+
+    def _remember(self, family: _Family, prompt: str) -> None:
+        """One more different request, unless it is another step of one that is remembered: of those the longest
+        stands for all."""
+        for key, other in list(family.recent.items()):
+            if continues(other, prompt):
+                return
+            if continues(prompt, other):
+                del family.recent[key]
+        family.recent[sha256(prompt.encode("utf-8", "replace")).digest()] = prompt
 
     def _long_enough(self, text: str) -> str:
         return text if len(text) >= self._min_chars else ""

@@ -13,6 +13,7 @@ from ray.providers.llama_cpp.prefixes import (
     SharedBeginnings,
     Sightings,
     common_prefix,
+    continues,
     cut_back,
 )
 
@@ -99,7 +100,7 @@ def test_given_very_many_long_prompts_when_seen_then_memory_stays_bounded() -> N
     shared = SharedBeginnings(10)
     for number in range(3 * MAX_FAMILIES):
         for rest in ("a", "b"):
-            shared.sight(f"f{number}", f"{number} {rest} " + "word " * 20_000)
+            shared.sight(f"f{number}", f"{number} {rest} " + "word " * 12_000)
     families = shared._families
     assert len(families) <= MAX_FAMILIES
     assert sum(family.chars for family in families.values()) == shared._chars <= MAX_REMEMBERED_CHARS
@@ -111,3 +112,56 @@ def test_given_more_keys_than_are_counted_when_seen_then_the_oldest_are_forgotte
         assert sightings.add(str(number)) == 1
     assert (sightings.count("0"), sightings.count("1")) == (0, 1)
     assert sightings.add("1", 5) == 6
+
+
+def _turns(*texts: str) -> str:
+    """A rendered conversation: the customer begins, the model answers, the customer goes on."""
+    return "<system>Be kind.\n" + "\n".join(f"<turn>{text}" for text in texts) + "\n<assistant>"
+
+
+def test_given_one_customers_conversation_when_it_grows_then_their_words_are_never_a_shared_beginning() -> None:
+    shared = SharedBeginnings(10)
+    turns: list[str] = []
+    for text in (
+        "my name is Anna and my PIN is 4711",
+        "Hello Anna",
+        "where is it",
+        "here",
+        "thanks",
+        "bye",
+        "one more",
+    ):
+        turns.append(text)
+        assert shared.sight("f", _turns(*turns)) == ""
+    # Other customers' conversations make the beginning known that all have, and no more.
+    shared.sight("f", _turns("Bob here", "yes"))
+    assert shared.sight("f", _turns("this is Eve")) == "<system>Be kind."
+
+
+def test_given_examples_in_earlier_turns_when_the_last_one_differs_then_the_examples_are_shared() -> None:
+    shared = SharedBeginnings(10)
+    for text in ("red or blue", "up or down", "left or right"):
+        known = shared.sight("f", _turns("hot or cold", "cold", text))
+    assert known == _turns("hot or cold", "cold").removesuffix("<assistant>")
+
+
+@pytest.mark.parametrize(
+    ("longer", "shorter", "expected"),
+    [
+        ("begin one two end", "begin one end", True),
+        ("begin one end", "begin one end", True),
+        ("begin one end", "begin one two end", False),
+        ("begin two end", "begin one end", False),
+        ("begin one", "", True),
+    ],
+)
+def test_given_two_prompts_when_one_is_the_other_with_more_put_in_then_it_continues_it(
+    longer: str, shorter: str, expected: bool
+) -> None:
+    assert continues(longer, shorter) is expected
+
+
+def test_given_prompts_too_long_to_compare_when_seen_then_nothing_is_learned_from_them() -> None:
+    shared = SharedBeginnings(10)
+    for rest in "abcd":
+        assert shared.sight("f", INSTRUCTIONS + "word " * 20_000 + rest) == ""

@@ -59,6 +59,7 @@ MANAGED_FLAGS = frozenset(
         "--no-warmup",
         "--parallel",
         "--port",
+        "--slot-save-path",
         "--slots",
         "--threads",
         "--threads-batch",
@@ -138,6 +139,9 @@ def extra_argument_problem(argument: str) -> str | None:
     flag = argument.split("=", 1)[0]
     if flag.startswith("--"):
         flag = flag.replace("_", "-")  # llama.cpp's parser takes `--api_key` for `--api-key` (common/arg.cpp)
+    if flag == "--slot-save-path":
+        # Elsewhere than Ray looks, nothing could be bounded, checked or found again.
+        return f"must not use {flag}: set prefixStore.storageDir or RAY_PREFIX_STORE_STORAGE_DIR instead"
     if flag in MANAGED_FLAGS:
         return f"must not use {flag}: set the launchProfile key or its RAY_LLAMA_CPP_* variable instead"
     if flag in _SECRET_FLAGS or flag.startswith(_SECRET_PREFIXES):

@@ -177,8 +177,8 @@ def test_number_of_warmups() -> None:
 MANAGED = """
 --alias --batch-size --cache-idle-slots --cache-prompt --cache-ram --cache-reuse --cont-batching --context-shift
 --ctx-size --host --kv-unified --metrics --model --no-cache-idle-slots --no-cache-prompt --no-cont-batching
---no-context-shift --no-kv-unified --no-slots --no-warmup --parallel --port --slots --threads --threads-batch
---threads-http --ubatch-size --warmup -a -b -c -cb -cram -kvu -m -nocb -no-kvu -np -t -tb -ub
+--no-context-shift --no-kv-unified --no-slots --no-warmup --parallel --port --slot-save-path --slots --threads
+--threads-batch --threads-http --ubatch-size --warmup -a -b -c -cb -cram -kvu -m -nocb -no-kvu -np -t -tb -ub
 """
 UNSUPPORTED = """
 --api-prefix --ssl-key-file --ssl-cert-file --kv-unified-per-slot --reuse-port --embedding --embeddings --rerank
@@ -197,7 +197,8 @@ def test_managed_flag_is_refused_with_index_and_remedy(flag: str) -> None:
     for argument in (flag, f"{flag}=4096"):
         message = refusal(changed("1b", model__adapter__launchProfile__extraArgs=["--jinja", argument, "x"]))
         assert message.startswith(f"model.adapter.launchProfile.extraArgs[1] must not use {flag}: ")
-        assert "RAY_LLAMA_CPP_*" in message
+        remedy = "prefixStore.storageDir" if flag == "--slot-save-path" else "RAY_LLAMA_CPP_*"
+        assert remedy in message
 
 
 @pytest.mark.parametrize("flag", UNSUPPORTED.split() + SECRETS.split() + ["--batch_size", "--models_dir"])

@@ -5,7 +5,21 @@ from __future__ import annotations
 from ray.telemetry.metric import OTHER, Metric, counter, gauge
 
 # What can go wrong without a request failing.
-OPERATIONS = ("save", "restore", "erase", "evaluate", "read", "write", "delete", "corrupt", "disk_full", OTHER)
+OPERATIONS = (
+    "save",
+    "restore",
+    "erase",
+    "evaluate",
+    "read",
+    "delete",
+    "directory",
+    "corrupt",
+    "disk_full",
+    "too_large",
+    "busy",
+    "slot_ignored",
+    OTHER,
+)
 
 PREFIX_METRICS: tuple[Metric, ...] = (
     counter(

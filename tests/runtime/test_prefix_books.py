@@ -71,6 +71,29 @@ def test_prometheus_tells_the_states_and_the_operations_apart() -> None:
     assert 'ray_prefix_store_failures_total{operation="other"} 1\n' in text
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "save",
+        "restore",
+        "erase",
+        "evaluate",
+        "read",
+        "delete",
+        "directory",
+        "corrupt",
+        "disk_full",
+        "too_large",
+        "busy",
+        "slot_ignored",
+    ],
+)
+def test_every_failure_that_the_store_reports_has_a_label_of_its_own(operation: str) -> None:
+    desk = Desk()
+    desk.books.failed(operation)
+    assert f'ray_prefix_store_failures_total{{operation="{operation}"}} 1\n' in prometheus_text(desk.metrics)
+
+
 def test_the_levels_are_gauges() -> None:
     desk = Desk()
     desk.books.level(1_000, 2, 1, enabled=True)

@@ -375,9 +375,13 @@ class PrefixStore:
         try:
             tokens = await self._actions.save(slot, unfinished_name(prefix.key), deadline)
         except RayError as error:
-            self._action_failed("save", error, None)
             self._snapshots.discard_unfinished(prefix.key)
+            self._action_failed("save", error, None)
             return
+        except asyncio.CancelledError:
+            # Nobody would count what is left half-way, and nobody would remove it before the next start.
+            self._snapshots.discard_unfinished(prefix.key)
+            raise
         if not covers(tokens, evaluation.tokens) or tokens > evaluation.tokens:
             # Fewer: nothing worth restoring. More: somebody else's words are in it, and they are not to be kept.
             self._snapshots.write_failed()

@@ -350,6 +350,19 @@ def test_given_a_restore_that_fails_when_asked_then_the_request_is_answered_and_
     run(main())
 
 
+def test_given_a_restore_that_has_just_failed_when_asked_again_then_it_is_not_tried_for_a_while(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            at.fake.script("/slots/0?action=restore", error_answer(500, "Unable to restore slot"))
+            for text in ("four", "five"):
+                await at.ask(text, hot=False)
+            assert len(at.actions("restore")) == 1
+            assert len(at.snapshots()) == 1
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     "answer", [error_answer(500, "Unable to save slot"), json_answer({"n_saved": 1}), cut_answer()]
 )
@@ -548,6 +561,31 @@ def test_given_a_reader_that_leaves_in_the_middle_of_a_step_when_asked_again_the
             answer = await at.ask("next", hot=True)
             assert use_of(answer).state == ("restored" if step == "restore" else "evaluated")
             assert at.watch.failed_proofs == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("way_out", ["cancelled", "late"])
+def test_given_a_save_that_nobody_waits_for_any_more_when_it_is_left_then_no_unfinished_file_stays(
+    tmp_path: Path, way_out: str
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            at.fake.script("/slots/0?action=save", hanging_answer())
+            context = replace(at_slot(0, hot=False), warming=True)
+            preparation = await at.provider.prepare(request("left"), context)
+            assert preparation.prefix is not None
+            if way_out == "late":
+                context = replace(context, deadline=context.deadline.after_ms(1_000))
+            reading = asyncio.ensure_future(anext(at.provider.stream(preparation, context)))
+            await at.fake.wait_for("/slots/0?action=save", 1)
+            half = at.directory / f"{preparation.prefix.key}.kv.part"
+            half.write_bytes(b"half of it")
+            if way_out == "cancelled":
+                reading.cancel()
+            await asyncio.wait([reading])
+            await at.settle()
+            assert not half.exists()
 
     run(main())
 

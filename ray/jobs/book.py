@@ -38,7 +38,8 @@ Change = Callable[[JobRecord], JobRecord | None]
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One job. `record`: the durable one without prompt and answer, `full`: with them, kept only while it runs.
+    """One job. `record`: the durable one without prompt and answer, `full`: with them, kept only while it runs, and
+    while what the disk has may be a later one that it refused.
 
     `caller`: for whom it runs; `reader`: of its answer, while it runs; `timer`: until its next attempt.
 
@@ -221,7 +222,14 @@ class JobBook:
             record = make(present)
             if record is None:
                 return None
-            await self.write(record)
+            try:
+                await self.write(record)
+            except RayError as error:
+                if error.code == "async_queue_storage_error":
+                    # The disk may have it all the same. What counts is what was published: it is shown, and the next
+                    # change begins there.
+                    entry.full = present
+                raise
             entry.record = light(record)
             entry.full = record if record.status == "running" else None
             if record.is_terminal:

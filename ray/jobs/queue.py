@@ -13,7 +13,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from ray.clock import iso_timestamp, parse_iso
 from ray.config import Config
@@ -199,11 +198,14 @@ class JobQueue:
         if not entry.record.is_terminal and seconds > 0 and not self._stopping:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             entry.waiters.append(waiter)
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(min(seconds, MAX_WAIT_S)):
                     await waiter
-            if waiter in entry.waiters:
-                entry.waiters.remove(waiter)
+            except TimeoutError:
+                pass
+            finally:  # also when the client has gone: a job may be waited for all day
+                if waiter in entry.waiters:
+                    entry.waiters.remove(waiter)
         return await self.find(job_id, caller)
 
     def page(

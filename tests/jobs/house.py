@@ -40,6 +40,7 @@ class MemoryStore:
     """Keeps the bytes that a real store would write. `files` may be handed to the next one, as a disk is.
 
     `failing`: every operation is refused. `gate`: writes wait for it. `fails_for`: which records are not taken.
+    `half_fails_for`: which are refused although the disk has them already, as when a directory cannot be synced.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
@@ -47,6 +48,7 @@ class MemoryStore:
         self.failing = False
         self.room_unknown = False
         self.fails_for: Callable[[JobRecord], bool] = lambda record: False
+        self.half_fails_for: Callable[[JobRecord], bool] = lambda record: False
         self.gate: asyncio.Event | None = None
         self.available = StorageRoom(10_000 * MIB, 1_000_000, 0, 0)
         self.writes: list[JobRecord] = []
@@ -72,6 +74,8 @@ class MemoryStore:
         if self.fails_for(record):
             raise storage_error()
         self.files[record.id] = data
+        if self.half_fails_for(record):
+            raise storage_error()
         self.writes.append(record)
 
     async def remove(self, job_id: str) -> None:

@@ -389,6 +389,40 @@ def test_while_the_backend_still_runs_what_it_chose_itself_no_slot_is_assigned()
     asyncio.run(main())
 
 
+def test_a_generation_from_before_a_restart_says_nothing_about_the_slots_after_it() -> None:
+    async def main() -> None:
+        epoch = [0]
+        config = tiny_config(scheduler={"concurrency": 2})
+        scheduler = Scheduler(config, Clock(), slots=lambda: 2, epoch=lambda: epoch[0])
+        async with scheduler.admit(Ticket(1, "draft", Deadline.after_ms(60_000), "a")) as old:
+            epoch[0] += 1
+            old.prefix_ready()
+            old.learned(old.slot)
+        assert not (await used(scheduler, "a", 1)).hot
+        assert (await used(scheduler, "a", 1)).hot
+
+    asyncio.run(main())
+
+
+def test_a_slot_that_was_emptied_for_a_prefix_is_given_away_again_once_the_prefix_is_there() -> None:
+    async def main() -> None:
+        scheduler = slots_scheduler(llama_config(ctx_size=1_024, parallel=2, enable_unified_kv=True))
+        await used(scheduler, "a", 800)
+        first = Job(scheduler, "b", Ticket(400, "draft", Deadline.after_ms(60_000), "b"))
+        await until(lambda: first.running)
+        assert (first.admission.slot, first.admission.crowding) == (1, (0,))
+        second = Job(scheduler, "c", Ticket(400, "draft", Deadline.after_ms(60_000), "c"))
+        await asyncio.sleep(0)
+        assert not second.running
+        first.admission.prefix_ready()
+        await until(lambda: second.running)
+        assert second.admission.slot == 0
+        await finish(first, second)
+        assert is_empty(scheduler.snapshot())
+
+    asyncio.run(main())
+
+
 def test_a_relative_that_is_held_goes_at_the_guard_although_nothing_else_happens() -> None:
     async def main() -> None:
         config = tiny_config(scheduler={"concurrency": 2, "request_timeout_ms": 40})  # the guard is 10 ms

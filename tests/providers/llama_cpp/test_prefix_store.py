@@ -454,6 +454,21 @@ def test_given_a_backend_that_dies_when_asked_then_the_request_fails_as_ever_and
     run(main())
 
 
+def test_given_a_hot_slot_when_a_generation_in_it_fails_then_it_is_not_taken_for_hot_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            assert use_of(await at.ask("four", hot=False)).state == "restored"
+            at.fake.script("/completion", error_answer(500, "out of cells"))
+            with pytest.raises(RayError):
+                await at.ask("five")
+            at.fake.slots.forget()
+            assert use_of(await at.ask("six")).state == "restored"
+            assert at.watch.failed_proofs == 0
+
+    run(main())
+
+
 # -- a server that lies
 
 

@@ -98,14 +98,15 @@ class Recorder(WatchedDisk):
     def step(self, name: str, work: Callable[[], Result], half: Callable[[], object] | None = None) -> Result:
         self.operations.append(name)
         where = f"operation {self.count} ({name})"
-        self._take(f"before {where}", self._cuts)
+        self.take(f"before {where}", self._cuts)
         result = work()
         if half is not None:
-            self._take(f"within {where}", killed_half_written)
-        self._take(f"after {where}", self._cuts)
+            self.take(f"within {where}", killed_half_written)
+        self.take(f"after {where}", self._cuts)
         return result
 
-    def _take(self, where: str, cuts: Cuts) -> None:
+    def take(self, where: str, cuts: Cuts) -> None:
+        """Copy what dying now would leave."""
         if self.life is None:
             return
         world = self.life.world.fork()
@@ -140,6 +141,7 @@ async def cut_off_everywhere(scenario: Scenario, cuts: Cuts) -> Findings:
     life = Life(recorder, world, scenario.config, backend=scenario.backend(), receiver=scenario.receiver)
     recorder.life = life
     await scenario.play(life)
+    recorder.take("at the end", cuts)  # the last answer is acknowledged after the last operation
     await life.die()
     findings = Findings(recorder.points, len(recorder.remains), list(world.ledger.faults))
     for remains in recorder.remains:

@@ -143,7 +143,7 @@ class Client:
         if action < 0.08:
             entry.cancel_asked = True
             self._ask("POST", f"{path}/cancel")
-        elif action < 0.16:
+        elif action < 0.4:
             self._delete(entry, path)
         else:
             look(self._ledger, entry, self._ask("GET", f"{path}?wait=1" if action > 0.9 else path))

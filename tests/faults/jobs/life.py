@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import TracebackType
 from typing import TypeVar
 
 from ray.config import Config, config_from_mapping
@@ -38,9 +39,22 @@ CLIENT = Caller("a" * 64, "192.0.2.1")
 EPOCH = 1_790_000_000.0
 SETTLE_SECONDS = 3_600.0
 POLL_SECONDS = 0.01
+STORAGE_ERRORS = frozenset({"async_queue_storage_error", "async_queue_storage_low"})
 RECEIVER = "http://127.0.0.1:8000/hook/"
 
 Result = TypeVar("Result")
+
+
+class StorageErrorsSuppressed:
+    """What a client is told while the disk does not work, it takes as: later."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return isinstance(error, RayError) and error.code in STORAGE_ERRORS
 
 
 def config_of(**async_queue: object) -> Config:
@@ -233,15 +247,18 @@ class Life:
         self.world.ledger.observe(document)
         return document
 
-    async def until(self, entry: Entry, condition: Callable[[Document], bool]) -> Document:
-        """Look at the job until the condition holds."""
+    async def until(
+        self, entry: Entry, condition: Callable[[Document], bool], poll_s: float = POLL_SECONDS
+    ) -> Document:
+        """Look at the job until the condition holds; what cannot be read now is looked at again."""
         async with asyncio.timeout(SETTLE_SECONDS):
             while True:
-                document = await self.record(entry)
-                assert document is not None, f"{entry.key} is gone"
-                if condition(document):
-                    return document
-                await asyncio.sleep(POLL_SECONDS)
+                with StorageErrorsSuppressed():
+                    document = await self.record(entry)
+                    assert document is not None, f"{entry.key} is gone"
+                    if condition(document):
+                        return document
+                await asyncio.sleep(poll_s)
 
     async def settle(self, *entries: Entry) -> None:
         """Until these jobs, or all acknowledged ones, have ended and nothing is left to be delivered."""

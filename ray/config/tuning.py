@@ -89,7 +89,8 @@ class GracefulDegradationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixStoreConfig:
-    """Beginnings of prompts that llama-server has read once, kept on disk and restored instead of read again."""
+    """Beginnings of prompts that llama-server has read once, kept on disk and restored instead of read again. Of use
+    with the `llama.cpp` adapter only, and only while its `cachePrompt` is on."""
 
     enabled: bool = setting(
         Boolean(), "Keep evaluated prompt prefixes on disk.", "RAY_PREFIX_STORE_ENABLED", default=False

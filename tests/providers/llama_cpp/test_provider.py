@@ -306,6 +306,19 @@ def test_given_a_backend_restarted_with_another_model_when_prepared_then_nothing
     run(main())
 
 
+def test_given_another_model_with_the_same_chat_template_when_prepared_then_its_own_tokens_are_counted() -> None:
+    async def main() -> None:
+        async with backend() as (fake, provider):
+            old = await prepare(provider, request_for("hi"))
+            fake.props["model_path"] = "/models/other.gguf"
+            fake.always("/tokenize", json_answer({"tokens": [1] * 9}))
+            await provider.health()
+            new = await prepare(provider, request_for("hi"))
+            assert (new.prompt, new.prompt_tokens) == (old.prompt, 9)
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("window", "expected"), [(8_193, 8_192), (8_192, 8_192), (512, 512), (0, 8_192), (-1, 8_192), ("x", 8_192)]
 )

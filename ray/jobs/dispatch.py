@@ -160,8 +160,12 @@ class Dispatcher:
             await self._run(entry)
         except Exception as error:  # noqa: BLE001 - a job that nobody attends to would hang in its state for ever
             self._books.trouble("job attempt broke off", "job_broken_off", entry.record.id, error)
-            if self._open and not entry.gone and entry.record.status == "queued":
+            if not self._open or entry.gone:
+                return
+            if entry.record.status == "queued":
                 self.line.add(entry, WRITE_RETRY_CAP_S)
+            elif entry.record.status == "running":
+                await self._settle(entry, *self._failure(job_error(error)))
 
     async def _run(self, entry: Entry) -> None:
         now = self._clockwork.now()

@@ -106,8 +106,8 @@ class Sweep:
                 await self._fail_overdue(entry)
             except Exception as error:  # noqa: BLE001 - the next sweep tries again
                 self._books.trouble("overdue job could not be ended", "job_not_ended", entry.record.id, error)
-                if isinstance(error, RayError) and error.code == "async_queue_storage_error":
-                    return  # the disk would refuse the others as well
+                if isinstance(error, RayError) and error.code == "async_queue_storage_error" and self._book.failing:
+                    return  # the disk would refuse the others as well; one record that cannot be read is no such sign
 
     def _remove_leftovers(self) -> None:
         if self._leftovers and (self._removing is None or self._removing.done()):

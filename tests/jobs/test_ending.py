@@ -276,7 +276,8 @@ def test_who_stops_waiting_disturbs_nobody() -> None:
         impatient.cancel()
         await asyncio.wait([impatient])
         entry = house.queue._book.get(job_id)
-        assert entry is not None and len(entry.waiters) == 1, "who has gone is remembered"
+        assert entry is not None
+        assert len(entry.waiters) == 1, "who has gone is remembered"
         await house.queue.cancel(job_id, ALICE)
         assert (await patient).status == "cancelled"
 

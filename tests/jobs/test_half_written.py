@@ -1,5 +1,9 @@
-"""A disk that refuses a record although it has it already, as when the directory cannot be synced: what was refused has
-not happened, and the job goes on from what was published."""
+"""Writes that go wrong in unusual ways.
+
+A disk that refuses a record although it has it already, as when the directory cannot be synced: what was refused has
+not happened, and the job goes on from what was published. And a state that no record can hold: the job ends all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from ray.clock import parse_iso
 from ray.errors import RayError
 from ray.jobs.record import JobRecord
 from ray.jobs.sender import DeliveryOutcome
-from tests.fakes.provider import until
+from tests.fakes.provider import FakeProvider, until
 from tests.jobs.ended_job import ended_job
 from tests.jobs.house import JobHouse, queue_config, stored
 from tests.runtime.support import ALICE
@@ -77,7 +81,30 @@ def test_a_delivery_that_could_not_be_noted_is_noted_at_the_next_try_and_the_job
             await house.queue.attempt_ended(pending.id, delivered)
         await house.queue.attempt_ended(pending.id, delivered)
         entry = house.queue._book.get(pending.id)
-        assert entry is not None and entry.record.is_settled and entry.full is None
+        assert entry is not None
+        assert entry.record.is_settled
+        assert entry.full is None
+        await house.close()
+
+    asyncio.run(main())
+
+
+def test_a_running_job_whose_next_state_fits_no_record_ends_as_failed() -> None:
+    def unwritable(record: JobRecord) -> bool:
+        if record.status == "queued" and record.started_at is not None:
+            raise ValueError("no form for this")
+        return False
+
+    async def main() -> None:
+        house = JobHouse(FakeProvider([RayError("provider_timeout", "slow")]))
+        house.store.fails_for = unwritable
+        await house.open()
+        job_id = await house.job()
+        await until(lambda: house.is_over(job_id))
+        record = house.store.record(job_id)
+        assert (record.status, record.attempts) == ("failed", 1)
+        assert record.error is not None
+        assert "no form" not in record.error.message
         await house.close()
 
     asyncio.run(main())

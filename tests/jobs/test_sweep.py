@@ -51,6 +51,21 @@ def test_an_overdue_job_ends_without_being_run(monkeypatch: pytest.MonkeyPatch) 
     run_in_virtual_time(main(), monkeypatch)
 
 
+def test_an_overdue_job_whose_record_cannot_be_read_keeps_no_other_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        store = stored([a_record("job_1", deadline_at=at(-2)), a_record("job_2", deadline_at=at(-1))])
+        house = JobHouse(store=store)
+        await house.queue.start()
+        del store.files["job_1"]
+        house.queue._dispatcher.close()  # the backend is away: only the sweep looks
+        house.queue.resume()
+        await until(lambda: house.is_over("job_2"))
+        assert house.status("job_1") == "queued"
+        await house.close()
+
+    run_in_virtual_time(main(), monkeypatch)
+
+
 def test_a_submission_lets_all_expired_jobs_go_and_takes_one_of_their_places() -> None:
     async def main() -> None:
         house = JobHouse(

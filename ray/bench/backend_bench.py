@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray.bench.figures import repeated, single
 from ray.bench.gateway_process import (
@@ -28,7 +26,7 @@ from ray.bench.gateway_process import (
 )
 from ray.bench.llama_process import HEALTH, SLOTS, running_server
 from ray.bench.load import Address, Connection, Reply, ask, request_bytes
-from ray.bench.process import MeasurementError, cpu_seconds, free_port, resident_mb
+from ray.bench.process import MeasurementError, cpu_seconds, free_port, resident_mb, working_directory
 from ray.bench.report import Budget, Row
 
 RATIO = Budget(0.97, at_least=True)
@@ -73,8 +71,8 @@ def rows_without_backend() -> list[Row]:
 
 def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: Progress) -> list[Row]:
     """The rows about the gateway in front of a real model. Raises `MeasurementError` when they cannot be measured."""
-    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
-        workplace = Workplace.prepare(Path(directory), python)
+    with working_directory() as directory:
+        workplace = Workplace.prepare(directory, python)
         with _running(backend, workplace, progress) as (direct, config):
             port = free_port()
             through = (HOST, port)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ray.bench.figures import quantile, repeated, single
 from ray.bench.gateway_process import (
@@ -37,6 +35,7 @@ from ray.bench.process import (
     free_port,
     peak_resident_mb,
     resident_mb,
+    working_directory,
 )
 from ray.bench.report import Budget, Row
 
@@ -94,8 +93,8 @@ class Samples:
 
 def measure_gateway(plan: Plan, python: str, connections: int, progress: Progress) -> list[Row]:
     """All rows about the gateway on its own. Raises `MeasurementError` when one of them cannot be measured."""
-    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
-        workplace = Workplace.prepare(Path(directory), python)
+    with working_directory() as directory:
+        workplace = Workplace.prepare(directory, python)
         return [
             *_start_rows(plan, workplace, progress),
             *_served_rows(plan, workplace, connections, progress),

@@ -29,14 +29,14 @@ from ray.bench.gateway_process import (
     wait_for_livez,
 )
 from ray.bench.load import LoadResult, ask, request_bytes, run_load
-from ray.bench.process import ServerProcess, free_port, resident_mb
+from ray.bench.process import ServerProcess, free_port, resident_mb, working_directory
 from ray.bench.report import Budget, Row
 
 RECOVERY_MS = Budget(1_000)
 
 MAX_JOBS = 2_000
 # Long enough that almost nothing runs beside the submissions, short enough to be waited for at the end.
-SLOW_LATENCY_MS = 4_000
+SLOW_LATENCY_MS = 2_000
 DISPATCHED_AT_ONCE = 8
 WORK_OFF_SECONDS = 600.0
 WORK_OFF_POLL_SECONDS = 0.2
@@ -83,10 +83,10 @@ def measure_jobs(plan: Plan, python: str, connections: int, directory: str | Non
     Raises `MeasurementError` when one of them cannot be measured.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="ray-bench-") as place,
+        working_directory() as place,
         tempfile.TemporaryDirectory(prefix="ray-bench-store-", dir=directory) as store,
     ):
-        bench = Bench(Workplace.prepare(Path(place), python), Path(store), connections)
+        bench = Bench(Workplace.prepare(place, python), Path(store), connections)
         progress(f"starting with an empty store {plan.starts + 1} times")
         _start_ms(bench, "first", "empty")
         empty = [_start_ms(bench, f"empty-{turn}", "empty") for turn in range(plan.starts)]

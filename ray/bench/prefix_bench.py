@@ -8,12 +8,10 @@ after everything was restarted. Then one client with one family, where there is 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray.bench.clients import Asked, Load, ask_streaming, run_clients
 from ray.bench.gateway_process import Workplace
@@ -29,7 +27,7 @@ from ray.bench.prefix_sides import (
     running,
     store_metrics,
 )
-from ray.bench.process import cpu_seconds, foreign_share, machine_ticks
+from ray.bench.process import cpu_seconds, foreign_share, machine_ticks, working_directory
 from ray.bench.workload import Question, Workload
 
 RAM_CACHE_MIB = 512
@@ -130,8 +128,8 @@ class Measured:
 
 def measure_prefix(plan: PrefixPlan, model: Model, python: str, progress: Progress) -> Measured:
     """Run everything. Raises `MeasurementError` when something cannot be measured."""
-    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
-        bench = _Bench(plan, model, Workplace.prepare(Path(directory), python), progress)
+    with working_directory() as directory:
+        bench = _Bench(plan, model, Workplace.prepare(directory, python), progress)
         workload = bench.workload()
         passes: list[Pass] = []
         store: list[Mapping[str, float]] = []

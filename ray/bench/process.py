@@ -10,12 +10,15 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 STOP_SECONDS = 15.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOG_TAIL_BYTES = 2_000
 BYTES_PER_MB = 1_000_000
 
@@ -94,6 +97,38 @@ def free_port() -> int:
         return port
 
 
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM: one in the middle of starting a process would leave it running, and nobody would
+    know its number. What arrived meanwhile is raised at the end."""
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def working_directory() -> Iterator[Path]:
+    """A temporary directory for servers. Those that still run at its end are ended first: an interrupt may come between
+    the start of a server and the block that stops it, and would otherwise leave it writing where nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
+        try:
+            yield Path(directory)
+        finally:
+            for child in [child for child in _children if child.poll() is None]:
+                child.kill()
+                child.wait()
+            _children.clear()
+
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
 class ServerProcess:
     """A child process that is always stopped again: as a context manager it leaves nobody behind.
 
@@ -103,7 +138,7 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
         """Starts at once. Raises `MeasurementError` when the program cannot be run."""
         self.log = log
-        with log.open("ab") as output:
+        with log.open("ab") as output, _interrupts_deferred():
             try:
                 self._child = subprocess.Popen(
                     list(command),
@@ -116,6 +151,7 @@ class ServerProcess:
                 )
             except OSError as error:
                 raise MeasurementError(f"cannot run {command[0]}: {error.strerror}") from error
+            _children.append(self._child)
 
     @property
     def pid(self) -> int:

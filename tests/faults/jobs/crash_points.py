@@ -72,13 +72,8 @@ class Findings:
     faults: list[str] = field(default_factory=list)
 
 
-def killed(disk: MemoryDisk) -> Iterable[tuple[str, MemoryDisk]]:
-    """A process that dies alone: what it wrote stays in the cache of the system, and gets to the disk."""
-    yield "killed", disk.after_power_cut(range(len(disk.effects)))
-
-
 def killed_half_written(disk: MemoryDisk) -> Iterable[tuple[str, MemoryDisk]]:
-    """The same in the middle of the write that was the last effect."""
+    """A process that dies in the middle of the write that was the last effect."""
     last = len(disk.effects) - 1
     yield "killed in the middle", disk.after_power_cut(range(len(disk.effects)), torn={last})
 

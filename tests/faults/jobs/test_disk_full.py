@@ -41,10 +41,20 @@ def no_writes(gateway: GatewayProcess) -> Iterator[None]:
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def degraded(gateway: GatewayProcess) -> bool:
+def queue_health(gateway: GatewayProcess) -> dict[str, object]:
     block = gateway.get("/health").json()["asyncQueue"]
     assert isinstance(block, dict)
-    return bool(block["degraded"])
+    return block
+
+
+def degraded(gateway: GatewayProcess) -> bool:
+    return bool(queue_health(gateway)["degraded"])
+
+
+def refused_a_state(gateway: GatewayProcess) -> bool:
+    """Whether the disk has refused the state of a job that is decided already, and health says so."""
+    block = queue_health(gateway)
+    return block["pendingWrites"] == 1 and bool(block["storageFailing"]) and bool(block["degraded"])
 
 
 def wait_status(gateway: GatewayProcess, job_id: str, status: str) -> None:
@@ -59,7 +69,7 @@ def test_given_a_running_job_when_no_write_succeeds_any_more_then_it_is_not_lost
     wait_status(gateway, job_id, "running")
 
     with no_writes(gateway):
-        wait_until(lambda: degraded(gateway), 10.0, "health is degraded")
+        wait_until(lambda: refused_a_state(gateway), 10.0, "the outcome was refused")
         assert gateway.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "what is not durable was shown"
         refused = gateway.post("/v1/jobs", {"input": "not now"})
         assert (refused.status, refused.headers["retry-after"]) == (503, "30")
@@ -81,7 +91,7 @@ def test_given_a_queued_job_when_its_start_cannot_be_written_then_it_starts_late
     wait_status(gateway, first, "running")
 
     with no_writes(gateway):
-        wait_until(lambda: degraded(gateway), 10.0, "health is degraded")
+        wait_until(lambda: refused_a_state(gateway), 10.0, "the outcome was refused")
 
     for job_id in (first, second):
         record = wait_ended(gateway, job_id)
@@ -99,7 +109,7 @@ def test_given_a_pending_callback_when_no_write_succeeds_then_it_is_delivered_on
         wait_status(gateway, job_id, "running")
 
         with no_writes(gateway):
-            wait_until(lambda: degraded(gateway), 10.0, "health is degraded")
+            wait_until(lambda: refused_a_state(gateway), 10.0, "the outcome was refused")
             assert receiver.deliveries == [], "a callback told what was not durable"
 
         wait_until(lambda: callback_status(gateway, job_id) == "delivered", 20.0, "the callback is delivered")
@@ -158,7 +168,7 @@ def test_given_a_real_file_system_when_it_is_full_then_nothing_is_lost_and_room_
         wait_status(gateway, job_id, "running")
 
         with filled(Path(f"/proc/{gateway.pid}/root{storage}")):
-            wait_until(lambda: degraded(gateway), 10.0, "health is degraded")
+            wait_until(lambda: refused_a_state(gateway), 10.0, "the outcome was refused")
             wait_until(lambda: gateway.post("/v1/jobs", {"input": "no"}).status == 503, 10.0, "submissions are refused")
             assert gateway.get(f"/v1/jobs/{job_id}").json()["status"] == "running"
 

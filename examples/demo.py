@@ -157,7 +157,8 @@ def launch_words(config_path: Path) -> list[str]:
     adapter = config.model.adapter
     assert isinstance(adapter, LlamaCppAdapter)
     assert adapter.launch_profile is not None
-    return launch_command(adapter.launch_profile, config.prefix_store)
+    # The gateway brings the next request: it must not wait for a core that the model computes on.
+    return ["nice", "-n", "10", *launch_command(adapter.launch_profile, config.prefix_store)]
 
 
 @contextmanager

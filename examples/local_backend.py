@@ -145,12 +145,12 @@ def checked_llama_server(path: Path) -> Path:
 def server_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment to start `llama-server` in: `environ` without settings meant for another one.
 
-    `OMP_WAIT_POLICY=passive`: llama.cpp's threads meet several hundred times per token, and by OpenMP's default they
-    wait by spinning. As soon as anything else wants one of the cores, the one that spins takes the time that the one it
-    waits for needs: on two busy cores this model made 1 to 16 tokens per second so, and 35 to 90 when waiting sleeps.
+    `GOMP_SPINCOUNT=10000`: llama.cpp's threads meet several hundred times per token, and by OpenMP's default they wait
+    by spinning. As soon as anything else wants one of the cores, the one that spins takes the time that the one it waits
+    for needs: on two busy cores this model made 1 to 16 tokens per second so. Spinning only briefly keeps its speed.
     """
     kept = {key: value for key, value in environ.items() if not key.startswith(("RAY_", "LLAMA_ARG_"))}
-    return {"OMP_WAIT_POLICY": "passive", **kept}
+    return {"GOMP_SPINCOUNT": "10000", **kept}
 
 
 def ensure_llama_server(environ: Mapping[str, str] = os.environ, say: Say = say_on_stderr) -> Path:

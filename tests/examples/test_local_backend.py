@@ -119,5 +119,5 @@ def test_given_a_package_with_something_else_when_fetching_then_nothing_takes_th
 def test_given_settings_of_another_server_when_starting_one_then_only_the_rest_is_handed_on() -> None:
     environ = {"PATH": "/bin", "RAY_PORT": "1", "LLAMA_ARG_PORT": "2"}
 
-    assert server_environment(environ) == {"PATH": "/bin", "OMP_WAIT_POLICY": "passive"}
-    assert server_environment({"OMP_WAIT_POLICY": "active"}) == {"OMP_WAIT_POLICY": "active"}
+    assert server_environment(environ) == {"PATH": "/bin", "GOMP_SPINCOUNT": "10000"}
+    assert server_environment({"GOMP_SPINCOUNT": "0"}) == {"GOMP_SPINCOUNT": "0"}

@@ -146,8 +146,9 @@ def server_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
     """The environment to start `llama-server` in: `environ` without settings meant for another one.
 
     `GOMP_SPINCOUNT=10000`: llama.cpp's threads meet several hundred times per token, and by OpenMP's default they wait
-    by spinning. As soon as anything else wants one of the cores, the one that spins takes the time that the one it waits
-    for needs: on two busy cores this model made 1 to 16 tokens per second so. Spinning only briefly keeps its speed.
+    by spinning. As soon as anything else wants one of the cores, the one that spins takes the time that the one it
+    waits for needs: on two busy cores this model made 1 to 16 tokens per second so. Spinning only briefly keeps its
+    speed.
     """
     kept = {key: value for key, value in environ.items() if not key.startswith(("RAY_", "LLAMA_ARG_"))}
     return {"GOMP_SPINCOUNT": "10000", **kept}

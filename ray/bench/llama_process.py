@@ -20,8 +20,8 @@ from ray.errors import RayError
 from ray.providers import launch_command
 
 LOAD_SECONDS = 300.0
-# Both cores compute most of the time. Who brings the next work, a client or the gateway, must not wait for their turn to
-# end: that would cost several milliseconds at each of the few hand-overs of a request.
+# Both cores compute most of the time. Who brings the next work, a client or the gateway, must not wait for their turn
+# to end: that would cost several milliseconds at each of the few hand-overs of a request.
 NICENESS = 10
 HEALTH = request_bytes("GET", "/health")
 SLOTS = request_bytes("GET", "/slots")
@@ -51,8 +51,8 @@ def running_server(
     `environ`: its whole environment, but for `LD_LIBRARY_PATH`, which a build with shared libraries needs.
     """
     inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    command = ["nice", "-n", str(NICENESS), *launch_words(document)]
-    with ServerProcess(command, cwd=log.parent, environ={**inherited, **environ}, log=log) as server:
+    environ = {**inherited, **environ}
+    with ServerProcess(launch_words(document), cwd=log.parent, environ=environ, log=log, niceness=NICENESS) as server:
         wait_for(server, "llama-server's /health", lambda: answers((HOST, port), HEALTH), LOAD_SECONDS)
         yield server
 

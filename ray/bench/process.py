@@ -135,13 +135,18 @@ class ServerProcess:
     It gets a session of its own, so that Ctrl-C in the terminal reaches only the bench, which then stops it in order.
     """
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
-        """Starts at once. Raises `MeasurementError` when the program cannot be run."""
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], log: Path, niceness: int = 0
+    ) -> None:
+        """Starts at once. `niceness`: how much it yields to others. Raises `MeasurementError` when the program cannot
+        be run."""
         self.log = log
+        self._name = os.path.basename(command[0])
+        words = ["nice", "-n", str(niceness), *command] if niceness else list(command)
         with log.open("ab") as output, _interrupts_deferred():
             try:
                 self._child = subprocess.Popen(
-                    list(command),
+                    words,
                     cwd=cwd,
                     env=dict(environ),
                     stdin=subprocess.DEVNULL,
@@ -179,10 +184,6 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._child.kill()
         return self._child.wait()
-
-    @property
-    def _name(self) -> str:
-        return os.path.basename(str(self._child.args[0])) if isinstance(self._child.args, list) else "the process"
 
     def __enter__(self) -> ServerProcess:
         return self

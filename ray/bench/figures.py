@@ -18,10 +18,6 @@ class Figure:
     high: float
     samples: int
 
-    def scaled(self, factor: float) -> Figure:
-        """The same figure in another unit."""
-        return Figure(self.value * factor, self.low * factor, self.high * factor, self.samples)
-
 
 def quantile(samples: Sequence[float], share: float) -> float:
     """The sample below which `share` (0 to 1) of the others lie: index floor((n - 1) x share), not interpolated.

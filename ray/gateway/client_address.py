@@ -35,12 +35,6 @@ def client_address(peer: str, forwarded_lines: Sequence[str], *, trust_proxy_hea
     return _text(packed_peer)
 
 
-def normalised_address(text: str) -> str:
-    """`text` as a canonical IP address (IPv4-mapped IPv6 as IPv4), or `unknown` when it is none."""
-    packed = _packed(text)
-    return UNKNOWN_ADDRESS if packed is None else _text(packed)
-
-
 def _forwarded_client(lines: Sequence[str]) -> bytes | None:
     candidates: list[bytes] = []
     for line in lines[-MAX_FORWARDED_LINES:]:

@@ -52,15 +52,10 @@ class CallbackUrl:
         return f"{self.scheme}://{self.authority}{self.target}"
 
 
-def normalised_url(value: object) -> str:
-    """The stored spelling of a callback URL: lower-case scheme and host, no default port, `/` for an empty path, the
-    rest of it percent-encoded where needed. Raises `RayError` invalid_request. Normalising twice changes nothing."""
-    return str(parsed_url(value))
-
-
 def parsed_url(value: object) -> CallbackUrl:
-    """The parts of a callback URL, normalised. Raises `RayError` invalid_request, which never shows the URL: its query
-    may hold a token."""
+    """The parts of a callback URL, normalised: lower-case scheme and host, no default port, `/` for an empty path, the
+    rest percent-encoded where needed. Normalising twice changes nothing. Raises `RayError` invalid_request, which never
+    shows the URL: its query may hold a token."""
     if not isinstance(value, str) or not value.strip():
         raise _refused("must be a non-empty string")
     if len(value) > MAX_URL_CHARS:

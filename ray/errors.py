@@ -50,6 +50,8 @@ CODES: Mapping[str, CodeRule] = {
     # The request as a question to the model
     "invalid_json": CodeRule(400),
     "invalid_request": CodeRule(400),
+    "model_not_found": CodeRule(404),
+    "embeddings_unsupported": CodeRule(501, expected=True),
     "request_context_window_exceeded": CodeRule(413),
     "request_token_budget_exceeded": CodeRule(413),
     "queue_full": CodeRule(503, retry_after=1, expected=True),

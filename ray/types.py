@@ -11,10 +11,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Lane = Literal["short", "draft"]
-ResponseFormat = Literal["text", "json_object"]
-FinishReason = Literal["stop", "length"]
+ResponseFormat = Literal["text", "json_object", "json_schema"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 ProviderStatus = Literal["unknown", "ready", "warming", "degraded", "unavailable"]
 ServiceStatus = Literal["ok", "degraded", "unavailable"]
 TaskKind = Literal["classification", "rewrite", "draft", "unknown"]
@@ -28,11 +28,26 @@ _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called. `arguments`: JSON text as the model wrote it, which may be faulty."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of the conversation that is sent to the model."""
+    """One turn of the conversation that is sent to the model.
+
+    `tool_calls`: what an assistant's turn asked for; its `content` may then be "". `tool_call_id`: which of them a
+    `tool` turn answers.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,11 @@ class InferenceRequest:
     `messages` holds at least one user message; `input` with `system` is the two-message case.
     `max_tokens`: completion tokens, 1 or more. `stop`: up to 16 strings, kept verbatim. `template_id` with the values
     of its variables: where the messages came from, if they were rendered from a template.
+
+    `json_schema`: what the answer has to conform to, as compact JSON text, when the response format is `json_schema`.
+    `tools` and `tool_choice`: compact JSON text, as the chat protocol spells them; None without tools.
+    `top_logprobs`: how many alternatives of each token are wanted with its probability, 0 for the token alone, None for
+    no probabilities. `is_raw`: the one user message is the whole prompt, to be read without a chat template.
     """
 
     messages: tuple[Message, ...]
@@ -69,6 +89,11 @@ class InferenceRequest:
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
     template_id: str | None = None
     template_values: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
+    json_schema: str | None = None
+    tools: str | None = None
+    tool_choice: str | None = None
+    top_logprobs: int | None = None
+    is_raw: bool = False
 
     @property
     def prompt_chars(self) -> int:
@@ -83,7 +108,7 @@ class InferenceRequest:
 
     @property
     def wants_json(self) -> bool:
-        return self.response_format == "json_object"
+        return self.response_format in ("json_object", "json_schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +260,43 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A piece of a tool call as it is being written. `index`: which call; `id` and `name` come with its first piece;
+    the `arguments` of all pieces, one after the other, are the call's."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How probable the model found a token: `logprob` is the natural logarithm. `top`: the likeliest tokens in its
+    place, themselves without alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of an answer. Exactly one chunk, the last, has `finish`."""
 
     text: str = ""
     finish: Finish | None = None
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector for each text, all of the same length. `tokens`: of all texts together, None when nobody counted."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +315,8 @@ class InferenceResult:
     finish_reason: FinishReason
     diagnostics: Diagnostics
     created_at: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class CallContext:
     `family`: key of the prompt family. `slot`: the backend's slot that the scheduler gave to this generation, idle by
     construction, or None while the backend chooses. `hot`: that slot's KV cache begins with the preparation's prefix.
     `crowding`: other slots, idle and reserved until the first chunk, to be emptied: there may be no room for both.
+    `continues`: that slot's KV cache holds the earlier turns of this very conversation, which nothing may cut off.
     `warming`: a configured warm-up, whose prefix is worth saving however seldom it was seen.
     `is_watched`: whether somebody looks at the answer while it grows; may change, and may be called in any thread.
     """
@@ -38,6 +39,7 @@ class CallContext:
     crowding: tuple[int, ...] = ()
     warming: bool = False
     is_watched: Callable[[], bool] = _always
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)

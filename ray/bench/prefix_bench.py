@@ -1,9 +1,11 @@
 """`python -m ray.bench prefix`: what prefix reuse gains, against the same `llama-server` asked directly.
 
-The story: two direct sides, without and with `llama-server`'s RAM cache, and Ray's side, one after the other, each on a
-fresh server. Every side gets the same questions in the same order from the same number of clients: a first pass with
-nothing warm, a second one with what the first has left behind, and, on the sides that remember something, a third one
-after everything was restarted. Then one client with one family, where there is nothing to gain; then the texts.
+The story: two direct sides, without and with `llama-server`'s RAM cache, and Ray's side, each on a fresh server. They
+take turns, pass by pass, while the servers of the others idle: a rented core is not equally fast at all times, so what
+is compared has to be measured side by side. Every side gets the same questions in the same order from the same number
+of clients: a first pass with nothing warm, a second one with what the first has left behind, and, on the sides that
+remember something, a third one after everything was restarted. Then one client with one family, where there is nothing
+to gain; then the texts.
 """
 
 from __future__ import annotations
@@ -134,10 +136,9 @@ def measure_prefix(plan: PrefixPlan, model: Model, python: str, progress: Progre
         passes: list[Pass] = []
         store: list[Mapping[str, float]] = []
         for turn in range(plan.rounds):
-            passes += bench.passes(direct_side(0), turn, (COLD, STEADY), workload, store)
-            for side in (direct_side(RAM_CACHE_MIB), ray_side(plan.store)):
-                passes += bench.passes(side, turn, (COLD, STEADY), workload, store)
-                passes += bench.passes(side, turn, (RESTARTED,), workload, store)
+            done, metrics = bench.one_round(turn, workload)
+            passes += done
+            store += metrics
         pairs = bench.pairs(workload)
         samples = bench.samples(workload) if plan.store else []
         return Measured(passes, pairs, samples, store)
@@ -179,21 +180,28 @@ class _Bench:
                 count=lambda text: count_tokens(backend, text),
             )
 
+    def one_round(self, turn: int, workload: Workload) -> tuple[list[Pass], list[Mapping[str, float]]]:
+        """All passes of a round, and the metrics of Ray's store before and after the restart. The round has a store
+        directory of its own."""
+        sides = sides_in_turn(turn, self.plan.store)
+        remembering = [side for side in sides if side.cache_ram_mib or side.gateway]
+        fresh, metrics = self.passes(sides, turn, (COLD, STEADY), workload)
+        restarted, later_metrics = self.passes(remembering, turn, (RESTARTED,), workload)
+        return fresh + restarted, metrics + later_metrics
+
     def passes(
-        self, side: Side, turn: int, names: Sequence[str], workload: Workload, store: list[Mapping[str, float]]
-    ) -> list[Pass]:
-        """These passes of a round, one after the other, on one fresh start of the side; its store metrics go to
-        `store`. Each round has a store directory of its own."""
+        self, sides: Sequence[Side], turn: int, names: Sequence[str], workload: Workload
+    ) -> tuple[list[Pass], list[Mapping[str, float]]]:
+        """These passes of a round, the sides in turn in each of them, on one fresh start of every side."""
         done: list[Pass] = []
         with ExitStack() as stack:
-            one = self.start(stack, side, f"store-{turn}")
+            started = [(side, self.start(stack, side, f"store-{turn}")) for side in sides]
             for name in names:
-                counted = f"round {turn + 1} of {self.plan.rounds}, " if self.plan.rounds > 1 else ""
-                self.progress(f"{counted}{side.label}: {name} pass, {self.plan.requests} requests")
-                done.append(self.measured_pass(one, side, turn, name, workload))
-            if one.gateway is not None:
-                store.append(store_metrics(one.address))
-        return done
+                for side, one in started:
+                    counted = f"round {turn + 1} of {self.plan.rounds}, " if self.plan.rounds > 1 else ""
+                    self.progress(f"{counted}{name} pass, {side.label}: {self.plan.requests} requests")
+                    done.append(self.measured_pass(one, side, turn, name, workload))
+            return done, [store_metrics(one.address) for _, one in started if one.gateway is not None]
 
     def measured_pass(self, one: Running, side: Side, turn: int, name: str, workload: Workload) -> Pass:
         plan = self.plan
@@ -247,6 +255,13 @@ class _Bench:
             one = self.start(stack, direct_side(0))
             answers.append([self.ask(one, question, reuse=False) for question in questions])
         return [Sample(*triple) for triple in zip(*answers, strict=True)]
+
+
+def sides_in_turn(turn: int, store: bool) -> list[Side]:
+    """The sides in the order in which they take their turns in a round: every other round the other way round, and
+    always next to each other what differs least."""
+    sides = [direct_side(0), direct_side(RAM_CACHE_MIB), ray_side(store)]
+    return sides if turn % 2 == 0 else sides[::-1]
 
 
 def pass_turn(turn: int, name: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray.bench.prefix_bench import COLD, PASSES, RESTARTED, STEADY, pass_turn
+from ray.bench.prefix_bench import COLD, PASSES, RESTARTED, STEADY, pass_turn, sides_in_turn
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +29,12 @@ def test_each_pass_of_each_round_asks_other_questions() -> None:
     assert len(set(turns)) == 12
 
 
+def test_the_sides_swap_their_order_from_round_to_round() -> None:
+    even, odd = ([side.id for side in sides_in_turn(turn, store=True)] for turn in (0, 1))
+    assert even == ["direct_0", "direct_512", "ray"]
+    assert odd == even[::-1]
+
+
 @pytest.mark.integration
 def test_a_quick_run_asks_every_side_in_every_pass_and_draws_it(fake_program: Path, tmp_path: Path) -> None:
     model, plot = tmp_path / "model.gguf", tmp_path / "plot.svg"
@@ -45,17 +51,18 @@ def test_a_quick_run_asks_every_side_in_every_pass_and_draws_it(fake_program: Pa
     document = json.loads(run.stdout)
     assert [(one["side"], one["pass"]) for one in document["passes"]] == [
         ("direct_0", COLD),
-        ("direct_0", STEADY),
         ("direct_512", COLD),
-        ("direct_512", STEADY),
-        ("direct_512", RESTARTED),
         ("ray", COLD),
+        ("direct_0", STEADY),
+        ("direct_512", STEADY),
         ("ray", STEADY),
+        ("direct_512", RESTARTED),
         ("ray", RESTARTED),
     ]
     families = [[request["family"] for request in one["requests"]] for one in document["passes"]]
-    assert families[0] == families[2] == families[5]
-    assert families[1] == families[3] == families[6]
+    assert families[0] == families[1] == families[2]
+    assert families[3] == families[4] == families[5]
+    assert families[6] == families[7]
     for one in document["passes"]:
         assert len(one["requests"]) == document["plan"]["requests"]
         assert one["answerTokens"] == 4 * len(one["requests"])

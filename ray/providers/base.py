@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ray.clock import Deadline
-from ray.types import Chunk, Health, InferenceRequest, Lane, PrefixState, ProviderDiagnostics
+from ray.types import Chunk, Embeddings, Health, InferenceRequest, Lane, PrefixState, ProviderDiagnostics
 
 
 def _always() -> bool:
@@ -140,6 +140,10 @@ class Provider(Protocol):
         it frees the backend's slot at once. Raises `RayError` with a `provider_…` code.
 
         The first chunk, which may be empty, says that the prefix is in the slot's KV cache."""
+
+    async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
+        """One vector for each text, in their order. Cancelling stops the backend, too. Raises `embeddings_unsupported`
+        (501) naming the remedy, and otherwise what `stream` raises."""
 
     async def close(self) -> None:
         """Give back threads and sockets."""

@@ -6,16 +6,19 @@ The text is the same for the same request and config. Sampling, `max_tokens`, `s
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
+from hashlib import sha256
 
-from ray.clock import iso_now
+from ray.clock import Deadline, iso_now
 from ray.config import Config, MockAdapter
 from ray.providers.base import CallContext, Preparation
-from ray.types import Chunk, Finish, Health, InferenceRequest
+from ray.types import Chunk, Embeddings, Finish, Health, InferenceRequest
 
 MAX_SYSTEM_CHARS = 72
 MAX_INPUT_CHARS = 320
 PIECES = 8
+DIMENSIONS = 16
 
 
 class MockProvider:
@@ -62,6 +65,11 @@ class MockProvider:
             yield Chunk(piece)
         yield Chunk(finish=Finish("stop"))
 
+    async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
+        """Unit vectors that depend on nothing but the text, and mean nothing. Nobody counts tokens."""
+        await asyncio.sleep(self._latency_s)
+        return Embeddings(self.model_id, tuple(map(_unit_vector, texts)))
+
     async def close(self) -> None:
         """There is nothing to give back."""
 
@@ -72,3 +80,10 @@ class MockProvider:
             lines.append(f"system={system[:MAX_SYSTEM_CHARS]}")
         lines.append(request.messages[-1].content[:MAX_INPUT_CHARS])
         return "\n".join(lines)
+
+
+def _unit_vector(text: str) -> tuple[float, ...]:
+    # From -127.5 to 127.5 and never 0, so that the length is not 0 either.
+    numbers = [byte - 127.5 for byte in sha256(text.encode("utf-8", "replace")).digest()[:DIMENSIONS]]
+    length = math.hypot(*numbers)
+    return tuple(number / length for number in numbers)

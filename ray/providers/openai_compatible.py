@@ -7,14 +7,25 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from ray.clock import iso_now
+from ray.clock import Deadline, iso_now
 from ray.config import Config, OpenAICompatibleAdapter
 from ray.errors import RayError
 from ray.providers.base import CallContext, Preparation
 from ray.providers.chat import CHAT_PATH, ChatReader, chat_body
+from ray.providers.embeddings import embed
 from ray.providers.reading import is_json_object, mapping, timings
 from ray.providers.upstream import Upstream, gather_seconds, is_loading, upstream_status
-from ray.types import Chunk, Counts, Finish, Health, InferenceRequest, Message, ProviderDiagnostics, ProviderStatus
+from ray.types import (
+    Chunk,
+    Counts,
+    Embeddings,
+    Finish,
+    Health,
+    InferenceRequest,
+    Message,
+    ProviderDiagnostics,
+    ProviderStatus,
+)
 
 PROBE_TIMEOUT_MS = 5_000
 MAX_SCANNED_MODELS = 4_096
@@ -23,6 +34,7 @@ MAX_LISTED_MODELS = 10
 MAX_MODEL_ID_CHARS = 256
 MIN_REPAIR_TOKENS = 32
 MAX_REPAIR_TOKENS = 128
+_EMBEDDINGS_REMEDY = "point model.adapter.baseUrl and modelRef at a server and a model that offer /v1/embeddings"
 _REPAIR_SYSTEM = "You repair JSON. Answer with one compact JSON object and nothing else: no explanation, no code fence."
 
 
@@ -88,6 +100,12 @@ class OpenAICompatibleProvider:
         status, details = await self._probe()
         latency_ms = round((time.monotonic() - started) * 1000, 3)
         return Health(status, checked_at=iso_now(), latency_ms=latency_ms, details=details)
+
+    async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
+        found = await embed(
+            self._upstream, self._adapter.model_ref, texts, deadline, remedy=_EMBEDDINGS_REMEDY, is_compact=False
+        )
+        return replace(found, model=self.model_id)
 
     async def close(self) -> None:
         await self._upstream.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from ray.clock import iso_now
+from ray.clock import Deadline, iso_now
 from ray.providers import CallContext, Preparation, PromptPrefix
-from ray.types import Chunk, Finish, Health, InferenceRequest, ProviderDiagnostics
+from ray.types import Chunk, Embeddings, Finish, Health, InferenceRequest, ProviderDiagnostics
 
 # One step of a script: a text is streamed, an event is waited for, a finish ends the answer, an exception is raised.
 Step = str | asyncio.Event | Finish | BaseException
@@ -46,6 +46,9 @@ class FakeProvider:
         self.assignable_slots: int | None = None
         self.slots_epoch = 0
         self.prefix_block: Mapping[str, object] | None = None
+        # Waited for or raised in every `embed`.
+        self.embed_steps: list[asyncio.Event | BaseException] = []
+        self.embedded: list[tuple[str, ...]] = []
         self.prepared: list[InferenceRequest] = []
         self.streamed: list[InferenceRequest] = []
         self.contexts: list[CallContext] = []
@@ -112,6 +115,19 @@ class FakeProvider:
             raise
         finally:
             self.active -= 1
+
+    async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
+        self.embedded.append(texts)
+        self.active += 1
+        try:
+            for step in self.embed_steps:
+                await _take(step)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.active -= 1
+        return Embeddings(self.model_id, tuple((float(len(text)), 1.0) for text in texts), tokens=len(texts))
 
     async def close(self) -> None:
         self.closed = True

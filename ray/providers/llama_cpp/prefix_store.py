@@ -138,6 +138,11 @@ class PrefixStore:
         self._met = None
         self._looked_at = -math.inf
 
+    def intruded(self) -> None:
+        """Something else uses slots of the server's own choice: what they hold from now on is not known."""
+        self._held.clear()
+        self.epoch += 1
+
     # -- before and after a generation
 
     def prefix(self, text: str, tokens: int, *, wanted: bool) -> PromptPrefix | None:

@@ -17,6 +17,7 @@ from ray.config import Config, LaunchProfile, LlamaCppAdapter, SchedulerConfig
 from ray.errors import RayError
 from ray.prompts import catalog_of
 from ray.providers.base import CallContext, PrefixObserver, Preparation, PromptPrefix
+from ray.providers.embeddings import embed
 from ray.providers.llama_cpp.capabilities import CapabilityReader
 from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
 from ray.providers.llama_cpp.health import HealthProbe
@@ -27,7 +28,7 @@ from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
 from ray.providers.reading import mapping
 from ray.providers.upstream import Upstream, gather_seconds, is_loading
-from ray.types import Chunk, Finish, Health, InferenceRequest, ProviderDiagnostics
+from ray.types import Chunk, Embeddings, Finish, Health, InferenceRequest, ProviderDiagnostics
 
 if TYPE_CHECKING:
     from ray.providers.llama_cpp.prefix_store import Placement, PrefixStore
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 _PROBE_THREADS = 2
 # What follows a counted head is counted by its bytes up to this length.
 MAX_UNCOUNTED_BYTES = 256
+_EMBEDDINGS_REMEDY = (
+    "start llama-server with --embeddings, and with --pooling mean if its model was not made for embeddings "
+    "(model.adapter.launchProfile.extraArgs)"
+)
 _DOUBTS = frozenset({"provider_request_failed", "provider_timeout", "provider_upstream_error"})
 
 
@@ -141,6 +146,22 @@ class LlamaCppProvider:
         """One streamed `/completion`. Raises `provider_…` codes, `request_context_window_exceeded` when the backend
         finds the prompt too long, and `request_timeout`."""
         return self._generate(preparation, context)
+
+    async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
+        """The server reads the texts in whichever slot it likes."""
+        if self._store is not None:
+            self._store.intruded()
+        try:
+            found = await embed(
+                self._upstream, self._adapter.model_ref, texts, deadline, remedy=_EMBEDDINGS_REMEDY, is_compact=True
+            )
+        except RayError as error:
+            self._doubt_backend(error)
+            raise
+        finally:
+            if self._store is not None:
+                self._store.intruded()
+        return replace(found, model=self.model_id)
 
     async def close(self) -> None:
         # In this order: a reading under way fails with the closed client, and nobody who waits for it is cancelled.

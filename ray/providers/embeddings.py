@@ -60,7 +60,7 @@ def _as_unsupported(error: RayError, remedy: str) -> RayError | None:
     if status not in _NOT_OFFERED and not is_unpooled:
         return None
     return RayError(
-        "embeddings_unsupported", f"the model backend offers no embeddings: {remedy}", details=error.details
+        "embeddings_unsupported", f"the model backend offers no embeddings: {remedy}", details=mapping(error.details)
     )
 
 

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ray.errors import RayError
+from ray.gateway import answer_events
 from ray.gateway.exchange import ANONYMOUS, Exchange
 from ray.gateway.routes import infer
 from ray.http import Headers, Request
@@ -144,7 +145,7 @@ def test_given_a_silent_model_when_streamed_then_a_comment_keeps_the_stream_aliv
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> None:
-        monkeypatch.setattr(infer, "KEEP_ALIVE_SECONDS", 0.01)
+        monkeypatch.setattr(answer_events, "KEEP_ALIVE_SECONDS", 0.01)
         gate = asyncio.Event()
         async with running(provider=FakeProvider(["Hel", gate, "lo", STOP])) as ray, ray.connect() as client:
             posting = asyncio.ensure_future(client.post("/v1/infer", STREAMED))
@@ -229,9 +230,9 @@ def test_given_a_stream_that_nobody_began_to_read_when_closed_then_the_reader_le
             request = normalise_request(QUESTION, services.config)
             reader = await services.runtime.generate(request, ANONYMOUS, services.runtime.new_deadline(), "req_1")
             exchange = Exchange(Request("POST", "/v1/infer", "/v1/infer", "", "1.1", Headers(), "127.0.0.1", 0.0))
-            response = await infer.start_events(reader, exchange)
+            response = await answer_events.start_events(reader, exchange, infer.InferEvents(exchange))
             assert provider.active == 1
-            assert isinstance(response.body, infer.AnswerEvents)
+            assert isinstance(response.body, answer_events.AnswerEvents)
             await response.body.aclose()
             await soon(lambda: provider.active == 0)
             assert provider.cancelled == 1

@@ -1,7 +1,22 @@
 """One model's pipeline: what happens between a parsed request and its answer."""
 
+from ray.runtime.fields import Field, Object, object_schema, read_fields
 from ray.runtime.generation import Reader
 from ray.runtime.health import WarmState
+from ray.runtime.kinds import (
+    Either,
+    Flag,
+    JsonObject,
+    Kind,
+    ListOf,
+    Number,
+    OneOf,
+    StringMap,
+    Text,
+    Whole,
+    compact_json,
+    refuse,
+)
 from ray.runtime.normalise import normalise_request
 from ray.runtime.prefix_books import PrefixBooks
 from ray.runtime.pressure import HostPressure
@@ -10,12 +25,28 @@ from ray.runtime.result import result_document
 from ray.runtime.runtime import Runtime
 
 __all__ = [
+    "Either",
+    "Field",
+    "Flag",
     "HostPressure",
+    "JsonObject",
+    "Kind",
+    "ListOf",
+    "Number",
+    "Object",
+    "OneOf",
     "PrefixBooks",
     "Reader",
     "Runtime",
     "RuntimeHealth",
+    "StringMap",
+    "Text",
     "WarmState",
+    "Whole",
+    "compact_json",
     "normalise_request",
+    "object_schema",
+    "read_fields",
+    "refuse",
     "result_document",
 ]

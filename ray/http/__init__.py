@@ -3,6 +3,7 @@
 It knows nothing of what is served with it and imports only the standard library, so it could be lifted out.
 """
 
+from ray.http.answer import AnswerBody, AnswerFile, Incoming, answer_head
 from ray.http.client import (
     ClientConnectionError,
     ClientError,
@@ -11,6 +12,7 @@ from ray.http.client import (
     ClientResponseTooLarge,
     ClientStream,
     ClientTimeout,
+    ClientUnreachable,
     HttpClient,
 )
 from ray.http.messages import Headers, HttpError, Limits, Request, Response
@@ -19,6 +21,8 @@ from ray.http.sse import COMMENT, SseDecoder, encode_event
 
 __all__ = [
     "COMMENT",
+    "AnswerBody",
+    "AnswerFile",
     "ClientConnectionError",
     "ClientError",
     "ClientRequestError",
@@ -26,14 +30,17 @@ __all__ = [
     "ClientResponseTooLarge",
     "ClientStream",
     "ClientTimeout",
+    "ClientUnreachable",
     "ConnectionCounts",
     "Headers",
     "HttpClient",
     "HttpError",
+    "Incoming",
     "Limits",
     "Request",
     "Response",
     "Server",
     "SseDecoder",
+    "answer_head",
     "encode_event",
 ]

@@ -8,7 +8,6 @@ backend never pays; `ssl` contexts are made for https targets only.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import select
 import socket
@@ -18,18 +17,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ray.http.exchange import ClientConnectionError, ClientError, ClientResponseTooLarge, Exchange, Head, Target
+from ray.http.answer import AnswerBody, AnswerFile, Incoming, answer_head
+from ray.http.exchange import ClientConnectionError, ClientError, ClientUnreachable, Exchange, Head, Target
 
 if TYPE_CHECKING:
     import http.client
     import ssl
 
-MAX_HEADER_LINES = 64
-MAX_HEADER_LINE_BYTES = 8_192
-MAX_HEADER_BYTES = 65_536
 # A kept connection is reused within this time only: shorter than the 5 s after which llama-server closes it.
 MAX_IDLE_SECONDS = 2.0
-_READ_BYTES = 16_384
 # A piece of this size is handed over at once, however long pieces may be gathered.
 _GATHER_BYTES = 8_192
 # A connect that was cancelled is normally woken by the shutdown; this bounds the wait on kernels that do not.
@@ -72,7 +68,7 @@ class Connector:
     def _perform(self, exchange: Exchange) -> None:
         connection = None if exchange.ask.fresh else self._reuse(exchange)
         if connection is None:
-            connection = self._connect(exchange)
+            connection = self._reach(exchange)
         reusable = False
         try:
             reusable = _converse(exchange, connection, self._target)
@@ -100,6 +96,12 @@ class Connector:
                 connection.close()
                 raise
             connection.close()
+
+    def _reach(self, exchange: Exchange) -> socket.socket:
+        try:
+            return self._connect(exchange)
+        except OSError as failure:
+            raise ClientUnreachable(_reason(failure)) from None
 
     def _connect(self, exchange: Exchange) -> socket.socket:
         if exchange.aborted:
@@ -196,12 +198,9 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     response = speaker.getresponse()
     # A TLS record must not wait for the next one: its end may be here already.
     wire.end_of_head(ask.gather_seconds if target.scheme == "http" else None)
-    head = _head_of(response)
+    head = answer_head(response)
     exchange.start_answer(head)
-    try:
-        complete = _relay_body(exchange, response, head)
-    except http.client.IncompleteRead:
-        raise ClientConnectionError("the connection was cut in the middle of the answer") from None
+    complete = _relay_body(exchange, response, head)
     response.close()
     # llama-server closes a connection right after a chunked answer without having said so: the next request would run
     # into that. Only an answer of declared length leaves a connection that can be trusted.
@@ -209,50 +208,15 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     return complete and framed and not response.will_close and not refused_early and not wire.has_leftover
 
 
-def _head_of(response: http.client.HTTPResponse) -> Head:
-    """Status and headers, after refusing what two readers could frame differently or what is compressed."""
-    headers: dict[str, str] = {}
-    for name, value in response.getheaders():
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    length = headers.get("content-length")
-    coding = headers.get("transfer-encoding")
-    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
-        raise ClientConnectionError("the answer has an unusable Content-Length")
-    if coding is not None and (coding.strip().lower() != "chunked" or length is not None):
-        raise ClientConnectionError("the answer has an unusable Transfer-Encoding")
-    if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-        raise ClientConnectionError("the answer is compressed although identity was asked for")
-    return Head(response.status, headers, None if length is None else int(length))
-
-
 def _relay_body(exchange: Exchange, response: http.client.HTTPResponse, head: Head) -> bool:
     """Deliver the body within its limit. Returns whether all of it was read."""
     ask = exchange.ask
-    limit = ask.limit_bytes if head.is_success else ask.error_limit_bytes
-    if head.is_success and head.declared_length is not None and head.declared_length > limit:
-        raise _too_large(0, limit, head)
-    count = 0
-    while True:
-        # One byte more than allowed tells a body of exactly the limit from a longer one.
-        data = response.read1(min(_READ_BYTES, limit + 1 - count))
-        if not data:
-            break
-        count += len(data)
-        if count > limit:
-            if head.is_success:
-                raise _too_large(count, limit, head)
-            exchange.truncated = True
-            exchange.deliver(data[: len(data) - (count - limit)])
-            return False
+    body = AnswerBody(response, head, ask.limit_bytes if head.is_success else ask.error_limit_bytes)
+    while data := body.read():
+        exchange.truncated = body.truncated
         exchange.deliver(data)
-    if response.length:
-        raise ClientConnectionError("the connection was cut in the middle of the answer")
-    return True
-
-
-def _too_large(count: int, limit: int, head: Head) -> ClientResponseTooLarge:
-    return ClientResponseTooLarge(count, limit, head.declared_length, head.headers.get("content-type", ""))
+    exchange.truncated = body.truncated
+    return body.complete
 
 
 class _Wire:
@@ -263,13 +227,14 @@ class _Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._file: _AnswerFile | None = None
+        self._incoming = _Incoming(connection)
+        self._file: AnswerFile | None = None
 
     def sendall(self, data: bytes) -> None:
         self._connection.sendall(data)
 
-    def makefile(self, mode: str) -> _AnswerFile:
-        self._file = _AnswerFile(_Incoming(self._connection))
+    def makefile(self, mode: str) -> AnswerFile:
+        self._file = AnswerFile(self._incoming)
         return self._file
 
     def close(self) -> None:
@@ -277,7 +242,8 @@ class _Wire:
 
     def end_of_head(self, gather_seconds: Callable[[], float] | None) -> None:
         if self._file is not None:
-            self._file.end_of_head(gather_seconds)
+            self._file.renew_budget()
+            self._incoming.gather_seconds = gather_seconds
 
     @property
     def has_leftover(self) -> bool:
@@ -285,7 +251,7 @@ class _Wire:
         return self._file is None or self._file.has_leftover
 
 
-class _Incoming(io.RawIOBase):
+class _Incoming(Incoming):
     """The bytes that arrive on a socket, until somebody says that there is no need for more.
 
     With `gather_seconds`, the first bytes after a silence are there at once, and what follows comes in larger pieces:
@@ -293,14 +259,11 @@ class _Incoming(io.RawIOBase):
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
         self._connection = connection
         self._gathering = 0.0
         self._is_silent = True
         self.gather_seconds: Callable[[], float] | None = None
-        self.is_wanted = True
-
-    def readable(self) -> bool:
-        return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if not self.is_wanted:
@@ -327,51 +290,3 @@ class _Incoming(io.RawIOBase):
             timeval = struct.pack("@ll", whole, int((seconds - whole) * 1_000_000))
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-
-
-class _AnswerFile(io.BufferedReader):
-    """What `http.client` reads an answer from, line by line or in pieces.
-
-    Lines between two pieces of body (status, headers, trailers) have a budget, so that an answer cannot consist of
-    headers without end. Python's own limits are 100 lines of 64 KiB.
-    """
-
-    def __init__(self, incoming: _Incoming) -> None:
-        super().__init__(incoming, _READ_BYTES)
-        self._incoming = incoming
-        self._lines = 0
-        self._line_bytes = 0
-        self.has_leftover = False
-
-    def readline(self, size: int | None = -1) -> bytes:
-        line = super().readline(MAX_HEADER_LINE_BYTES + 1)
-        self._lines += 1
-        self._line_bytes += len(line)
-        # The status line and the empty line at the end are not headers.
-        if (
-            len(line) > MAX_HEADER_LINE_BYTES
-            or self._lines > MAX_HEADER_LINES + 2
-            or self._line_bytes > MAX_HEADER_BYTES
-        ):
-            raise ClientConnectionError("the answer's headers are too large")
-        if not line.endswith(b"\n") and self._line_bytes > 0:
-            # `http.client` takes the end of the connection for the end of the headers.
-            raise ClientConnectionError("the connection was cut in the middle of the answer")
-        return line
-
-    def read1(self, size: int = -1) -> bytes:
-        self.renew_budget()
-        return super().read1(size)
-
-    def end_of_head(self, gather_seconds: Callable[[], float] | None) -> None:
-        self.renew_budget()
-        self._incoming.gather_seconds = gather_seconds
-
-    def renew_budget(self) -> None:
-        self._lines = self._line_bytes = 0
-
-    def close(self) -> None:
-        if not self.closed:
-            self._incoming.is_wanted = False
-            self.has_leftover = bool(self.peek(1))
-        super().close()

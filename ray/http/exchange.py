@@ -43,6 +43,10 @@ class ClientConnectionError(ClientError):
     """Refused, reset, cut off, unreachable, or an answer that breaks the rules of HTTP."""
 
 
+class ClientUnreachable(ClientConnectionError):
+    """No connection came about: nothing of the request was sent."""
+
+
 class ClientResponseTooLarge(ClientError):
     """The body is larger than the caller accepts. `bytes_read` is 0 when the declared length said so beforehand."""
 

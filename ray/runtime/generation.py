@@ -217,6 +217,12 @@ class Reader:
         generation._join(self)
         self._timer = asyncio.get_running_loop().call_later(deadline.remaining(), self._time_is_up)
 
+    @property
+    def degradation_reasons(self) -> tuple[str, ...]:
+        """Why this reader's own request was shortened; known before the answer, empty when it was not."""
+        reasons = (self._diagnostics.degradation or {}).get("reasons")
+        return tuple(map(str, reasons)) if isinstance(reasons, list | tuple) else ()
+
     async def started(self) -> None:
         """Returns once the first chunk or the whole answer is there; raises the refusal or failure that came instead.
 

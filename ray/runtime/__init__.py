@@ -4,6 +4,7 @@ from ray.runtime.fields import Field, Object, object_schema, read_fields
 from ray.runtime.generation import Reader
 from ray.runtime.health import WarmState
 from ray.runtime.kinds import (
+    Anything,
     Either,
     Flag,
     JsonObject,
@@ -25,6 +26,7 @@ from ray.runtime.result import result_document
 from ray.runtime.runtime import Runtime
 
 __all__ = [
+    "Anything",
     "Either",
     "Field",
     "Flag",

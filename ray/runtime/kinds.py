@@ -58,18 +58,9 @@ class Text:
     def read(self, value: object, field: str, name: str = "") -> str:
         if not isinstance(value, str):
             refuse(f"{name or field} must be {self.allowed()}", field, value=echo(value))
-        if not value.isascii():
-            _check_encodable(value, field, name)
-        length = len(value)
-        if length < self.min_chars:
-            refuse(f"{name or field} must be {self.allowed()}", field, minChars=self.min_chars, actualChars=length)
-        if self.max_chars is not None and length > self.max_chars:
-            refuse(
-                f"{name or field} has {length} characters; at most {self.max_chars} are allowed",
-                field,
-                maxChars=self.max_chars,
-                actualChars=length,
-            )
+        if len(value) < self.min_chars:
+            refuse(f"{name or field} must be {self.allowed()}", field, minChars=self.min_chars, actualChars=len(value))
+        _check_text(value, field, name or field, self.max_chars)
         if not self.blank and (not value or value.isspace()):
             refuse(f"{name or field} must not be blank", field)
         return value
@@ -90,13 +81,17 @@ class Text:
         return schema
 
 
-def _check_encodable(text: str, field: str, name: str) -> None:
+def _check_text(text: str, field: str, name: str, max_chars: int | None) -> None:
     """JSON can spell half of a surrogate pair (`\\ud800`), which no UTF-8 text, and so no backend, can carry."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        problem = f"contains an unpaired surrogate at character {error.start}: it is not valid Unicode text"
-        refuse(f"{name or field} {problem}", field)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            problem = f"contains an unpaired surrogate at character {error.start}: it is not valid Unicode text"
+            refuse(f"{name} {problem}", field)
+    if max_chars is not None and len(text) > max_chars:
+        message = f"{name} has {len(text)} characters; at most {max_chars} are allowed"
+        refuse(message, field, maxChars=max_chars, actualChars=len(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +208,11 @@ class OneOf:
         return isinstance(value, tuple({type(choice) for choice in self.choices}))
 
     def read(self, value: object, field: str, name: str = "") -> str | int | bool:
-        # `1 == True` in Python, not in JSON, where on the other hand `1.0` is the number 1.
-        is_flag = isinstance(value, bool)
-        choice = next((one for one in self.choices if value == one and is_flag == isinstance(one, bool)), None)
-        if choice is None:
+        for choice in self.choices:
+            # `1 == True` in Python, not in JSON, where on the other hand `1.0` is the number 1.
+            if value == choice and isinstance(value, bool) == isinstance(choice, bool):
+                break
+        else:
             refuse(f"{name or field} must be {self.allowed()}", field, value=echo(value), supported=list(self.choices))
         return choice
 
@@ -286,14 +282,15 @@ class StringMap:
         if len(value) > self.max_entries:
             message = f"{name} has {len(value)} entries; at most {self.max_entries} are allowed"
             refuse(message, field, maxEntries=self.max_entries, actualEntries=len(value))
-        keys, texts = Text(self.max_key_chars), Text(self.max_value_chars)
         for key, item in value.items():
             if not isinstance(key, str) or not key.strip():
                 refuse(f"{name} keys must not be blank", field)
-            keys.read(key, field, f"a {name} key")
+            if not key.isascii() or len(key) > self.max_key_chars:
+                _check_text(key, field, f"a {name} key", self.max_key_chars)
             if not isinstance(item, str):
                 refuse(f"{name} value of {key!r} must be a string", field, key=key, value=echo(item))
-            texts.read(item, field, f"{name} value of {key!r}")
+            if not item.isascii() or len(item) > self.max_value_chars:
+                _check_text(item, field, f"{name} value of {key!r}", self.max_value_chars)
         return dict(value)
 
     def allowed(self) -> str:
@@ -363,6 +360,23 @@ def _is_deeper(value: object, depth: int) -> bool:
         if not level:
             return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """Any JSON value, handed on as it is: whoever needs it judges it."""
+
+    def fits(self, value: object) -> bool:
+        return True
+
+    def read(self, value: object, field: str, name: str = "") -> object:
+        return value
+
+    def allowed(self) -> str:
+        return "anything"
+
+    def schema(self) -> Schema:
+        return {}
 
 
 @dataclass(frozen=True, slots=True, init=False)

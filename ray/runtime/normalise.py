@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import TypedDict, cast
 
 from ray.config import Config
-from ray.errors import RayError, truncated
 from ray.prompts import Template, catalog_of, messages_of, template_values
+from ray.runtime.fields import Field, Object, read_fields
+from ray.runtime.kinds import Anything, Flag, ListOf, Number, OneOf, StringMap, Text, Whole, echo, refuse
 from ray.types import InferenceRequest, Message, ResponseFormat
 
 DEFAULT_TEMPERATURE = 0.2
-TEMPERATURE_RANGE = (0.0, 2.0)
 DEFAULT_TOP_P = 0.95
-TOP_P_RANGE = (0.1, 1.0)
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_DEDUPE_KEY_CHARS = 512
@@ -28,56 +27,120 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_KEY_CHARS = 128
 MAX_METADATA_VALUE_CHARS = 1_024
 MAX_TEMPLATE_ID_CHARS = 128
-MAX_SAFE_INTEGER = 2**53 - 1
 
-# Refusals are logged: of a text in the wrong place only so much is repeated, the note of what was cut included.
-MAX_ECHOED_CHARS = 32
-
-_ABSENT = object()
 _NO_TEXTS: Mapping[str, str] = MappingProxyType({})
+
+METADATA = StringMap(MAX_METADATA_ENTRIES, MAX_METADATA_KEY_CHARS, MAX_METADATA_VALUE_CHARS)
+_FORMAT = (Field("type", OneOf("text", "json_object"), "`json_object`: the answer is a JSON object.", required=True),)
+
+# In two parts because what the templates and the texts make up together is judged between them.
+_QUESTION_FIELDS = (
+    Field("input", Text(), "The question. Needed without `templateId`; trimmed, and must not be blank then."),
+    Field("system", Text(), "What the model is told about its task. Trimmed; blank means none."),
+    Field(
+        "dedupeKey",
+        Text(MAX_DEDUPE_KEY_CHARS),
+        "Joins a running request of the same caller with the same key, `system` and `input`.",
+    ),
+    Field(
+        "templateId", Text(MAX_TEMPLATE_ID_CHARS), "A template of `GET /v1/templates`. Excludes `input` and `system`."
+    ),
+    Field("maxTokens", Number(), "Length of the answer in tokens; rounded down, clamped to 1 … the model's ceiling."),
+    Field("temperature", Number(0.0, 2.0, clamp=True), "Clamped to 0 … 2.", default=DEFAULT_TEMPERATURE),
+    Field("topP", Number(0.1, 1.0, clamp=True), "Clamped to 0.1 … 1.", default=DEFAULT_TOP_P),
+    Field("cache", Flag(), "false: neither read nor fill the response cache.", default=True),
+    Field("metadata", METADATA, "Notes about the request. Not part of the cache key."),
+    Field("responseFormat", Object(_FORMAT), "What the answer has to be."),
+)
+_SAMPLING_FIELDS = (
+    Field("seed", Whole(), "Makes sampling repeatable."),
+    Field(
+        "stop",
+        ListOf(Text(MAX_STOP_CHARS, min_chars=1), 1, MAX_STOPS, entry="a stop entry"),
+        "Texts that end the answer, kept as they are.",
+    ),
+)
+# Its values are judged with the template that it belongs to, and not at all without one.
+_TEMPLATE_VARIABLES = Field(
+    "templateVariables", Anything(), "With `templateId`: a value for each of the template's variables."
+)
+INFER_FIELDS = (*_QUESTION_FIELDS, *_SAMPLING_FIELDS, _TEMPLATE_VARIABLES)
+
+
+class _Question(TypedDict, total=False):
+    """What reading `_QUESTION_FIELDS` finds."""
+
+    input: str
+    system: str
+    dedupeKey: str
+    templateId: str
+    maxTokens: float
+    temperature: float
+    topP: float
+    cache: bool
+    metadata: Mapping[str, str]
+    responseFormat: Mapping[str, ResponseFormat]
+
+
+class _Sampling(TypedDict, total=False):
+    """What reading `_SAMPLING_FIELDS` finds."""
+
+    seed: int
+    stop: list[str]
+
+
+# What holds between the fields, as JSON Schema. A blank template id is none, as an empty one is no name.
+INFER_RULES: Mapping[str, object] = {
+    "if": {"required": ["templateId"], "properties": {"templateId": {"minLength": 1}}},
+    "then": {
+        "properties": {
+            "input": False,
+            "system": False,
+            "templateVariables": {
+                "type": "object",
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+            },
+        }
+    },
+    "else": {"required": ["input"], "properties": {"input": {"pattern": r"\S"}}},
+}
 
 
 def normalise_request(body: object, config: Config) -> InferenceRequest:
     """The request that `body`, a parsed JSON value, asks for under `config`.
 
     Raises `RayError` with code `invalid_request`; its details name the `field` and what was wrong with it. The checks
-    run in a fixed order (http-api section 4.1), so a body with several faults always gets the same answer.
+    run in a fixed order (that of the tables above, the conversation between them), so a body with several faults always
+    gets the same answer.
     """
     if not isinstance(body, dict):
-        _refuse("the request body must be a JSON object", field="body", value=_echo(body))
-    text = _text_field(body, "input")
-    system = _text_field(body, "system")
-    dedupe_key = _text_field(body, "dedupeKey")
-    template_id = _text_field(body, "templateId")
-    if template_id is not None:
-        _limit_chars(template_id, MAX_TEMPLATE_ID_CHARS, "templateId")
-    max_tokens = _max_tokens(body)
-    temperature = _clamped(body, "temperature", DEFAULT_TEMPERATURE, TEMPERATURE_RANGE)
-    top_p = _clamped(body, "topP", DEFAULT_TOP_P, TOP_P_RANGE)
-    cache = _boolean(body, "cache", default=True)
-    metadata = _metadata(body)
-    if dedupe_key is not None:
-        _limit_chars(dedupe_key, MAX_DEDUPE_KEY_CHARS, "dedupeKey")
-    response_format = _response_format(body)
-    template = _template(config, template_id, text, system) if template_id else None
+        refuse("the request body must be a JSON object", "body", value=echo(body))
+    asked = cast("_Question", read_fields(body, _QUESTION_FIELDS))
+    template_id = asked.get("templateId")
+    template = _template(config, template_id, asked) if template_id else None
+    response_format = asked["responseFormat"]["type"] if "responseFormat" in asked else None
+    max_tokens = math.floor(asked["maxTokens"]) if "maxTokens" in asked else None
+    metadata = MappingProxyType(asked["metadata"]) if asked.get("metadata") else _NO_TEXTS
     if template is None:
-        messages, values = _conversation(text, system), _NO_TEXTS
+        messages, values = _conversation(asked.get("input"), asked.get("system")), _NO_TEXTS
     else:
         values = template_values(template, body.get("templateVariables", _NO_TEXTS))
         messages = messages_of(template, values)
         metadata = _with_template_metadata(metadata, template)
         response_format = response_format or template.response_format
         max_tokens = template.max_tokens if max_tokens is None else max_tokens
+    sampling = cast("_Sampling", read_fields(body, _SAMPLING_FIELDS))
     ceiling = config.model.max_output_tokens
+    dedupe_key = asked.get("dedupeKey")
     return InferenceRequest(
         messages=messages,
         max_tokens=ceiling if max_tokens is None else max(1, min(ceiling, max_tokens)),
-        temperature=temperature,
-        top_p=top_p,
-        seed=_seed(body),
-        stop=_stop(body),
+        temperature=asked.get("temperature", DEFAULT_TEMPERATURE),
+        top_p=asked.get("topP", DEFAULT_TOP_P),
+        seed=sampling.get("seed"),
+        stop=tuple(sampling.get("stop", ())),
         response_format=response_format,
-        cache=cache,
+        cache=asked.get("cache", True),
         dedupe_key=dedupe_key if dedupe_key and not dedupe_key.isspace() else None,
         metadata=metadata,
         template_id=template_id if template else None,
@@ -85,16 +148,13 @@ def normalise_request(body: object, config: Config) -> InferenceRequest:
     )
 
 
-def _template(config: Config, template_id: str, text: str | None, system: str | None) -> Template:
-    if text is not None or system is not None:
-        _refuse("templateId cannot be combined with input or system: send one or the other", field="templateId")
+def _template(config: Config, template_id: str, asked: _Question) -> Template:
+    if "input" in asked or "system" in asked:
+        refuse("templateId cannot be combined with input or system: send one or the other", "templateId")
     template = catalog_of(config).get(template_id)
     if template is None:
-        raise RayError(
-            "invalid_request",
-            f"unknown template {template_id!r}: GET /v1/templates lists the known ones",
-            details={"field": "templateId", "templateId": template_id},
-        )
+        message = f"unknown template {template_id!r}: GET /v1/templates lists the known ones"
+        refuse(message, "templateId", templateId=template_id)
     return template
 
 
@@ -113,156 +173,8 @@ def _conversation(text: str | None, system: str | None) -> tuple[Message, ...]:
     """`input` with `system` as a conversation."""
     user = text.strip() if text is not None else ""
     if not user:
-        _refuse("input is required and must not be blank", field="input")
+        refuse("input is required and must not be blank", "input")
     instructions = system.strip() if system is not None else ""
     if instructions:
         return (Message("system", instructions), Message("user", user))
     return (Message("user", user),)
-
-
-def _text_field(body: Mapping[str, object], field: str) -> str | None:
-    value = body.get(field, _ABSENT)
-    if value is _ABSENT:
-        return None
-    if not isinstance(value, str):
-        _refuse(f"{field} must be a string", field=field, value=_echo(value))
-    _check_encodable(value, field)
-    return value
-
-
-def _max_tokens(body: Mapping[str, object]) -> int | None:
-    """What the client asks for, rounded down and not yet clamped."""
-    value = _number(body, "maxTokens")
-    return None if value is None else math.floor(value)
-
-
-def _clamped(body: Mapping[str, object], field: str, default: float, limits: tuple[float, float]) -> float:
-    value = _number(body, field)
-    if value is None:
-        return default
-    low, high = limits
-    return float(max(low, min(high, value)))
-
-
-def _number(body: Mapping[str, object], field: str) -> int | float | None:
-    """A finite number; `bool` is an `int` only to Python, not to JSON."""
-    value = body.get(field, _ABSENT)
-    if value is _ABSENT:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        _refuse(f"{field} must be a number", field=field, value=_echo(value))
-    if isinstance(value, float) and not math.isfinite(value):
-        _refuse(f"{field} must be a finite number", field=field, value=_echo(value))
-    return value
-
-
-def _boolean(body: Mapping[str, object], field: str, *, default: bool) -> bool:
-    value = body.get(field, _ABSENT)
-    if value is _ABSENT:
-        return default
-    if not isinstance(value, bool):
-        _refuse(f"{field} must be true or false", field=field, value=_echo(value))
-    return value
-
-
-def _metadata(body: Mapping[str, object]) -> Mapping[str, str]:
-    value = body.get("metadata", _ABSENT)
-    if value is _ABSENT:
-        return _NO_TEXTS
-    if not isinstance(value, dict):
-        _refuse("metadata must be an object of strings", field="metadata", value=_echo(value))
-    if len(value) > MAX_METADATA_ENTRIES:
-        _refuse(
-            f"metadata has {len(value)} entries; at most {MAX_METADATA_ENTRIES} are allowed",
-            field="metadata",
-            maxEntries=MAX_METADATA_ENTRIES,
-            actualEntries=len(value),
-        )
-    for key, item in value.items():
-        if not isinstance(key, str) or not key.strip():
-            _refuse("metadata keys must not be blank", field="metadata")
-        _check_encodable(key, "a metadata key")
-        _limit_chars(key, MAX_METADATA_KEY_CHARS, "a metadata key")
-        if not isinstance(item, str):
-            _refuse(f"metadata value of {key!r} must be a string", field="metadata", key=key, value=_echo(item))
-        _check_encodable(item, f"metadata value of {key!r}")
-        _limit_chars(item, MAX_METADATA_VALUE_CHARS, f"metadata value of {key!r}")
-    return MappingProxyType(dict(value)) if value else _NO_TEXTS
-
-
-def _response_format(body: Mapping[str, object]) -> ResponseFormat | None:
-    value = body.get("responseFormat", _ABSENT)
-    if value is _ABSENT:
-        return None
-    if not isinstance(value, dict):
-        _refuse("responseFormat must be an object with a type", field="responseFormat", value=_echo(value))
-    kind = value.get("type")
-    if kind != "text" and kind != "json_object":
-        _refuse("responseFormat.type must be text or json_object", field="responseFormat.type", value=_echo(kind))
-    return "text" if kind == "text" else "json_object"
-
-
-def _seed(body: Mapping[str, object]) -> int | None:
-    """A whole number that every JSON reader can hold exactly; `11.0` is the whole number 11."""
-    value = body.get("seed", _ABSENT)
-    if value is _ABSENT:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_SAFE_INTEGER:
-        _refuse("seed must be an integer between -(2^53 - 1) and 2^53 - 1", field="seed", value=_echo(value))
-    return value
-
-
-def _stop(body: Mapping[str, object]) -> tuple[str, ...]:
-    value = body.get("stop", _ABSENT)
-    if value is _ABSENT:
-        return ()
-    if not isinstance(value, list) or not value:
-        _refuse("stop must be a non-empty array of strings", field="stop", value=_echo(value))
-    if len(value) > MAX_STOPS:
-        _refuse(
-            f"stop has {len(value)} entries; at most {MAX_STOPS} are allowed",
-            field="stop",
-            maxEntries=MAX_STOPS,
-            actualEntries=len(value),
-        )
-    for entry in value:
-        # Whitespace is a fine place to stop ("\n"); an empty string would stop before the first character.
-        if not isinstance(entry, str) or not entry:
-            _refuse("stop entries must be non-empty strings", field="stop", value=_echo(entry))
-        _check_encodable(entry, "a stop entry")
-        _limit_chars(entry, MAX_STOP_CHARS, "a stop entry")
-    return tuple(value)
-
-
-def _limit_chars(text: str, limit: int, what: str) -> None:
-    if len(text) > limit:
-        _refuse(
-            f"{what} has {len(text)} characters; at most {limit} are allowed", maxChars=limit, actualChars=len(text)
-        )
-
-
-def _check_encodable(text: str, what: str) -> None:
-    """JSON can spell half of a surrogate pair (`\\ud800`), which no UTF-8 text, and so no backend, can carry."""
-    if text.isascii():
-        return
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        _refuse(f"{what} contains an unpaired surrogate at character {error.start}: it is not valid Unicode text")
-
-
-def _echo(value: object) -> object:
-    """What a refusal may repeat of a wrong value: its shape, never the contents of a text or a container."""
-    if isinstance(value, dict):
-        return "[object]"
-    if isinstance(value, list):
-        return "[array]"
-    if isinstance(value, str):
-        return truncated(value, MAX_ECHOED_CHARS)
-    return value
-
-
-def _refuse(message: str, **details: object) -> NoReturn:
-    raise RayError("invalid_request", message, details=details or None)

@@ -18,7 +18,7 @@ from ray.runtime.kinds import (
     compact_json,
     refuse,
 )
-from ray.runtime.normalise import normalise_request
+from ray.runtime.normalise import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, normalise_request
 from ray.runtime.prefix_books import PrefixBooks
 from ray.runtime.pressure import HostPressure
 from ray.runtime.report import RuntimeHealth
@@ -26,6 +26,8 @@ from ray.runtime.result import result_document
 from ray.runtime.runtime import Runtime
 
 __all__ = [
+    "DEFAULT_TEMPERATURE",
+    "DEFAULT_TOP_P",
     "Anything",
     "Either",
     "Field",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TypedDict, cast
 
 from ray.errors import RayError, truncated
+from ray.runtime import INFER_FIELDS, Field, OneOf, Text, Whole, read_fields, refuse
 
 JOBS_PATH = "/v1/jobs"
 MAX_ID_CHARS = 128
@@ -19,6 +20,46 @@ MAX_SHOWN_CHARS = 128
 MAX_WAIT_SECONDS = 20
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+
+# The states a job can be in. The queue's own list is not read: who keeps no jobs does not load the code for them.
+JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+OPTION_FIELDS = (
+    Field("callbackUrl", Text(), "Who is told when the job has ended: an absolute http or https URL."),
+    Field("stream", OneOf(False), "A job's answer cannot be streamed.", default=False),
+    Field(
+        "resultTtlMs", Whole(low=1), "How long the job is kept once it has ended, in ms; at most the configured time."
+    ),
+)
+JOB_FIELDS = (*INFER_FIELDS, *OPTION_FIELDS)
+PAGE_QUERY = (
+    Field("status", OneOf(*JOB_STATES), "Only the jobs in this state."),
+    Field("limit", Whole(1, MAX_PAGE), "How many at most.", default=DEFAULT_PAGE),
+    Field("cursor", Text(), "The `nextCursor` of the page before."),
+)
+WAIT_QUERY = (
+    Field("wait", Whole(0, MAX_WAIT_SECONDS), "Seconds that the answer may wait for the job to end.", default=0),
+)
+
+# The states a job can be in. The queue's own list is not read: who keeps no jobs does not load the code for them.
+JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+OPTION_FIELDS = (
+    Field("callbackUrl", Text(), "Who is told when the job has ended: an absolute http or https URL."),
+    Field("stream", OneOf(False), "A job's answer cannot be streamed.", default=False),
+    Field(
+        "resultTtlMs", Whole(low=1), "How long the job is kept once it has ended, in ms; at most the configured time."
+    ),
+)
+JOB_FIELDS = (*INFER_FIELDS, *OPTION_FIELDS)
+PAGE_QUERY = (
+    Field("status", OneOf(*JOB_STATES), "Only the jobs in this state."),
+    Field("limit", Whole(1, MAX_PAGE), "How many at most.", default=DEFAULT_PAGE),
+    Field("cursor", Text(), "The `nextCursor` of the page before."),
+)
+WAIT_QUERY = (
+    Field("wait", Whole(0, MAX_WAIT_SECONDS), "Seconds that the answer may wait for the job to end.", default=0),
+)
 
 _ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -52,61 +93,61 @@ def job_id(path: str) -> str:
     return text
 
 
+class _Options(TypedDict, total=False):
+    """What reading `OPTION_FIELDS` finds."""
+
+    callbackUrl: str
+    resultTtlMs: int
+
+
 def job_options(body: Mapping[str, object]) -> JobOptions:
     """The fields that only a job has. Raises `invalid_request`; an explicit null is never "absent"."""
-    callback_url = body.get("callbackUrl")
-    if "callbackUrl" in body and not isinstance(callback_url, str):
-        _refuse("callbackUrl must be a string: leave it out for a job without callback", "callbackUrl", callback_url)
     if body.get("stream", False) is not False:
-        _refuse("a job's answer cannot be streamed: use POST /v1/infer, or leave stream out", "stream", body["stream"])
-    ttl = _milliseconds(body["resultTtlMs"]) if "resultTtlMs" in body else None
-    return JobOptions(callback_url if isinstance(callback_url, str) else None, ttl)
+        refuse("a job's answer cannot be streamed: use POST /v1/infer, or leave stream out", "stream")
+    given = cast("_Options", read_fields(body, OPTION_FIELDS))
+    return JobOptions(given.get("callbackUrl"), given.get("resultTtlMs"))
 
 
-def _milliseconds(value: object) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        _refuse("resultTtlMs must be a whole number of milliseconds", "resultTtlMs", value)
-    return value
+class _Page(TypedDict, total=False):
+    """What reading `PAGE_QUERY` finds."""
+
+    status: str
+    limit: int
+    cursor: str
 
 
 def page_query(query: str) -> PageQuery:
     """The parameters of the list; unknown ones are ignored, empty ones count as absent. Raises `invalid_request`."""
-    given = _parameters(query, ("status", "limit", "cursor"))
-    limit = DEFAULT_PAGE if "limit" not in given else _whole(given["limit"], "limit", 1, MAX_PAGE)
-    return PageQuery(given.get("status"), limit, given.get("cursor"))
+    given = cast("_Page", _parameters(query, PAGE_QUERY))
+    return PageQuery(given.get("status"), given.get("limit", DEFAULT_PAGE), given.get("cursor"))
 
 
 def wait_seconds(query: str) -> int:
     """How long the answer may wait for the job to settle: `?wait=`, 0 when absent. Raises `invalid_request`."""
-    wait = _parameters(query, ("wait",)).get("wait")
-    return 0 if wait is None else _whole(wait, "wait", 0, MAX_WAIT_SECONDS)
+    return cast("int", _parameters(query, WAIT_QUERY).get("wait", 0))
 
 
-def _whole(text: str, field: str, low: int, high: int) -> int:
-    if len(text) > len(str(high)) or not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-        _refuse(f"{field} must be a whole number from {low} to {high}", field, text)
-    return int(text)
-
-
-def _parameters(query: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The parameters with these names. Raises `invalid_request` when one of them is given twice."""
-    found: dict[str, str] = {}
+def _parameters(query: str, fields: tuple[Field, ...]) -> dict[str, object]:
+    """The parameters with these names, read. Raises `invalid_request` also when one of them is given twice."""
+    names = {field.name: field for field in fields}
+    found: dict[str, object] = {}
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
-        if name not in names or not value:
+        field = names.get(name)
+        if field is None or not value:
             continue
         if name in found:
-            _refuse(f"{name} is given more than once", name, value)
+            refuse(f"{name} is given more than once", name, value=truncated(value, MAX_SHOWN_CHARS))
         if "%" in value:
             from urllib.parse import unquote  # nothing that Ray hands out needs escapes
 
             value = unquote(value)
-        found[name] = value
-    return found
+        found[name] = _whole(value, field.kind, name) if isinstance(field.kind, Whole) else value
+    return read_fields(found, fields)
 
 
-def _refuse(message: str, field: str, value: object) -> NoReturn:
-    shown = truncated(value, MAX_SHOWN_CHARS) if isinstance(value, str) else value
-    raise RayError("invalid_request", message, details={"field": field, "value": shown})
+def _whole(text: str, kind: Whole, field: str) -> int:
+    """Decimal digits and nothing else, so that no sign, space or foreign digit has a meaning by accident."""
+    if len(text) > len(str(kind.high)) or not (text.isascii() and text.isdigit()):
+        refuse(f"{field} must be {kind.allowed()}", field, value=truncated(text, MAX_SHOWN_CHARS))
+    return int(text)

@@ -18,7 +18,14 @@ from ray.runtime.kinds import (
     compact_json,
     refuse,
 )
-from ray.runtime.normalise import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, normalise_request
+from ray.runtime.normalise import (
+    DEFAULT_TEMPERATURE,
+    DEFAULT_TOP_P,
+    INFER_FIELDS,
+    INFER_RULES,
+    METADATA,
+    normalise_request,
+)
 from ray.runtime.prefix_books import PrefixBooks
 from ray.runtime.pressure import HostPressure
 from ray.runtime.report import RuntimeHealth
@@ -28,6 +35,9 @@ from ray.runtime.runtime import Runtime
 __all__ = [
     "DEFAULT_TEMPERATURE",
     "DEFAULT_TOP_P",
+    "INFER_FIELDS",
+    "INFER_RULES",
+    "METADATA",
     "Anything",
     "Either",
     "Field",

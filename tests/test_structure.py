@@ -36,6 +36,7 @@ FLOORS = {
     "deploy": 7,
     "bench": 7,
     "__init__": 8,
+    "embed": 8,
     "cli": 8,
     "__main__": 8,
 }

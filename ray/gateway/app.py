@@ -106,16 +106,26 @@ class Gateway:
         `JobQueue.start` raises: `async_queue_locked`, `async_queue_storage_error`,
         `async_queue_recovery_limit_exceeded`.
         """
-        if self.services.jobs is not None:
-            await self.services.jobs.start()
+        await self.open()
         try:
-            await self._listen(port)
+            await self.listen(port)
         except Exception as error:
             await self._give_jobs_back(error)
             raise
+        self.begin()
+
+    async def open(self) -> None:
+        """The first step of `start`: open the job store. Raises as `start`, without `listen_failed`."""
+        if self.services.jobs is not None:
+            await self.services.jobs.start()
+
+    def begin(self) -> None:
+        """The last step of `start`: warm the backend in the background, and let jobs run once that was tried."""
         self.services.warm_up.start()
 
-    async def _listen(self, port: int | None) -> None:
+    async def listen(self, port: int | None = None) -> None:
+        """The step of `start` that an embedder may leave out, or take later and, after `stop_listening`, again. Raises
+        RayError `listen_failed`."""
         host, chosen = self.config.server.host, self.config.server.port if port is None else port
         try:
             await self._server.start(host, chosen)
@@ -140,10 +150,22 @@ class Gateway:
                 error=error_fields(error, stack=True),
             )
 
+    async def stop_listening(self, timeout_ms: int = DEFAULT_DRAIN_MS) -> bool:
+        """Accept nothing more, let running answers finish for up to `timeout_ms`, then close the rest; whether nothing
+        had to be cut off. The gateway works on behind the closed door. Cancelled, this leaves the rest to `abandon`."""
+        return await self._server.drain(timeout_ms / 1000)
+
     def _begin_jobs(self) -> None:
         """The backend has been warmed, or is not there: either way jobs no longer stand in its way."""
         if self.services.jobs is not None and not self.draining:
             self.services.jobs.resume()
+
+    def begin_stop(self) -> None:
+        """The first step of `stop`: refuse new requests, start no further job. May be called again."""
+        self.draining = True
+        if self.services.jobs is not None:
+            self.services.jobs.begin_stop()
+        self._server.begin_drain()
 
     async def stop(self, timeout_ms: int = DEFAULT_DRAIN_MS, signal: str | None = None) -> None:
         """Refuse new work, let running answers and jobs finish for up to `timeout_ms`, then close what is left.
@@ -151,12 +173,8 @@ class Gateway:
         A job that is not done by then is queued again, without having lost an attempt. Cancelling this coroutine (a
         second signal) leaves the rest to `abandon`.
         """
-        self.draining = True
-        jobs = self.services.jobs
-        if jobs is not None:
-            jobs.begin_stop()
+        self.begin_stop()
         await self.services.warm_up.stop()
-        self._server.begin_drain()
         drained, _ = await asyncio.gather(self._server.drain(timeout_ms / 1000), self._stop_jobs(timeout_ms / 1000))
         if not drained:
             self.logger.warn(

@@ -79,7 +79,7 @@ class Server:
         return self._port
 
     async def start(self, host: str, port: int) -> None:
-        """Bind and listen. OSError when the address cannot be bound."""
+        """Bind and listen; again after a drain, if wanted. OSError when the address cannot be bound."""
         listener = await asyncio.start_server(
             self._accept, host, port, limit=STREAM_LIMIT_BYTES, backlog=self.limits.max_connections, start_serving=False
         )
@@ -87,6 +87,7 @@ class Server:
         for listening in listener.sockets:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.limits.socket_buffer_bytes)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.socket_buffer_bytes)
+        self.draining = False
         self._listener = listener
         self._port = listener.sockets[0].getsockname()[1]
         await listener.start_serving()

@@ -45,19 +45,30 @@ async def livez(services: Services, exchange: Exchange) -> Response:
 
 async def readyz(services: Services, exchange: Exchange) -> Response:
     """Usable or not, without anything that tells a stranger about the machine."""
+    status, body = await readiness_document(services)
+    return json_response(status, body, exchange.headers)
+
+
+async def readiness_document(services: Services) -> tuple[int, dict[str, object]]:
+    """Status and body of `/readyz`."""
     await _look_at_disk(services)
     health = await services.runtime.health()
-    status, body = readiness(
+    return readiness(
         health.provider.status,
         pressures(health, services),
         queue_depth=health.queue.queue_depth,
         in_flight=health.queue.in_flight,
     )
-    return json_response(status, body, exchange.headers)
 
 
 async def health(services: Services, exchange: Exchange) -> Response:
     """Everything an operator wants to see at once. 503 only when the backend is unavailable."""
+    document = await health_document(services)
+    return json_response(503 if document["status"] == "unavailable" else 200, document, exchange.headers)
+
+
+async def health_document(services: Services) -> dict[str, object]:
+    """The body of `/health`."""
     await _look_at_disk(services)
     document = await services.runtime.health_document()
     surroundings: dict[str, dict[str, object] | None] = {
@@ -70,7 +81,7 @@ async def health(services: Services, exchange: Exchange) -> Response:
         document["status"] = "degraded"
     document |= blocks
     document["gateway"] = {"http": http}
-    return json_response(503 if document["status"] == "unavailable" else 200, document, exchange.headers)
+    return document
 
 
 async def metrics(services: Services, exchange: Exchange) -> Response:

@@ -1,0 +1,18 @@
+"""Ray inside a Python program: a gateway without a socket, with one, and in a thread of its own."""
+
+from ray.embed.forms import InferResponse, JobQuestion, Question
+from ray.embed.gateway import AnswerStream, Gateway
+from ray.embed.settings import ConfigSource, load_config
+from ray.embed.thread import ServerThread, serve_in_thread
+
+__all__ = [
+    "AnswerStream",
+    "ConfigSource",
+    "Gateway",
+    "InferResponse",
+    "JobQuestion",
+    "Question",
+    "ServerThread",
+    "load_config",
+    "serve_in_thread",
+]

@@ -41,26 +41,6 @@ WAIT_QUERY = (
     Field("wait", Whole(0, MAX_WAIT_SECONDS), "Seconds that the answer may wait for the job to end.", default=0),
 )
 
-# The states a job can be in. The queue's own list is not read: who keeps no jobs does not load the code for them.
-JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
-
-OPTION_FIELDS = (
-    Field("callbackUrl", Text(), "Who is told when the job has ended: an absolute http or https URL."),
-    Field("stream", OneOf(False), "A job's answer cannot be streamed.", default=False),
-    Field(
-        "resultTtlMs", Whole(low=1), "How long the job is kept once it has ended, in ms; at most the configured time."
-    ),
-)
-JOB_FIELDS = (*INFER_FIELDS, *OPTION_FIELDS)
-PAGE_QUERY = (
-    Field("status", OneOf(*JOB_STATES), "Only the jobs in this state."),
-    Field("limit", Whole(1, MAX_PAGE), "How many at most.", default=DEFAULT_PAGE),
-    Field("cursor", Text(), "The `nextCursor` of the page before."),
-)
-WAIT_QUERY = (
-    Field("wait", Whole(0, MAX_WAIT_SECONDS), "Seconds that the answer may wait for the job to end.", default=0),
-)
-
 _ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 

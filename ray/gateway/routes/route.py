@@ -1,13 +1,17 @@
-"""What a route is: its name, its guards, and the function that answers."""
+"""What a route is: its name, its guards, the function that answers, and how it is described to others."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from ray.gateway.exchange import Exchange
 from ray.gateway.services import Services
 from ray.http import Response
+from ray.runtime import Field
+
+ErrorStyle = Literal["ray", "openai"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,12 @@ class Route:
 
     `protected`: needs an API key when auth is on. `limited`: takes from the caller's request budget.
     `require`: what has to be there at all; asked before the budget is touched, raises RayError.
+    `error_style`: whose shape the errors of this route have, also those from before its own code.
+
+    The rest describes the route in `/openapi.json`. `doc`: one line. `request`: the fields of its JSON body, None when it
+    reads none; `null_is_absent`: how they are read; `rules`: what holds between them, as JSON Schema keywords.
+    `query`, `path`: its parameters. `responses`: by status, the names of answers (`openapi_answers.py`). `codes`: the
+    error codes of the route's own code; those of its guards and of reading a body are added.
     """
 
     method: str
@@ -24,3 +34,12 @@ class Route:
     protected: bool = True
     limited: bool = False
     require: Callable[[Services], None] | None = None
+    error_style: ErrorStyle = "ray"
+    doc: str = ""
+    request: tuple[Field, ...] | None = None
+    null_is_absent: bool = False
+    rules: Mapping[str, object] = field(default_factory=dict)
+    query: tuple[Field, ...] = ()
+    path: tuple[Field, ...] = ()
+    responses: Mapping[int, str] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()

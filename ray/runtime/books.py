@@ -134,6 +134,15 @@ class Books:
             self._metrics.set("provider.slot.last_id", answer.diagnostics.slot_id)
             self._metrics.note("lastSlotId", answer.diagnostics.slot_id)
 
+    def embedded(self, seconds: float, tokens: int | None) -> None:
+        """One request for embeddings has its vectors."""
+        self._metrics.increment("requests.total", source="provider")
+        self._metrics.observe("inference.duration", seconds, source="provider")
+        self._metrics.note("lastLatencyMs", int(seconds * 1000))
+        self._metrics.note("lastRequestAt", iso_now())
+        if tokens is not None:
+            self._metrics.increment("provider.prompt_tokens", tokens)
+
     def _prompt_cache(self, diagnostics: ProviderDiagnostics, prompt_tokens: int) -> None:
         cached = diagnostics.tokens_cached
         if cached is None:

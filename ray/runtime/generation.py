@@ -17,7 +17,18 @@ from typing import Literal, Protocol
 
 from ray.clock import Deadline, iso_now
 from ray.errors import RayError
-from ray.types import Chunk, Diagnostics, Finish, FinishReason, InferenceResult, ProviderDiagnostics, Usage
+from ray.types import (
+    Chunk,
+    Diagnostics,
+    Finish,
+    FinishReason,
+    InferenceResult,
+    ProviderDiagnostics,
+    TokenLogprob,
+    ToolCall,
+    ToolCallPart,
+    Usage,
+)
 
 Phase = Literal["prepare", "queue", "generate"]
 Source = Literal["provider", "cache", "dedupe"]
@@ -43,11 +54,18 @@ class Answer:
     diagnostics: ProviderDiagnostics | None = None
     degraded: bool = False
     queue_time_ms: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     def as_chunks(self) -> list[Chunk]:
         """The answer as a stream that came in one piece."""
         finish = Chunk(finish=Finish(self.finish_reason, self.usage.tokens, self.diagnostics))
-        return [Chunk(text=self.output), finish] if self.output else [finish]
+        calls = tuple(
+            ToolCallPart(index, call.id, call.name, call.arguments) for index, call in enumerate(self.tool_calls)
+        )
+        if self.output or calls or self.logprobs:
+            return [Chunk(self.output, tool_calls=calls, logprobs=self.logprobs), finish]
+        return [finish]
 
 
 class ReaderObserver(Protocol):
@@ -310,13 +328,7 @@ class Reader:
     def _time_is_up(self) -> None:
         if self._outcome is not None:
             return
-        phase = self.generation.phase
-        error = RayError(
-            "request_timeout",
-            f"the request did not finish within {self._timeout_ms} ms: its time ran out {PHASE_WORDS[phase]}; "
-            "ask for fewer tokens or raise scheduler.requestTimeoutMs",
-            details={"phase": phase, "timeoutMs": self._timeout_ms},
-        )
+        error = timed_out(self.generation.phase, self._timeout_ms)
         self._end(error)
         self._observer.failed(self, error)
 
@@ -344,6 +356,8 @@ class Reader:
             finish_reason=answer.finish_reason,
             diagnostics=self._diagnostics.with_provider(answer.diagnostics),
             created_at=iso_now(),
+            tool_calls=answer.tool_calls,
+            logprobs=answer.logprobs,
         )
 
     async def _next_wake(self, waiters: list[asyncio.Future[None]]) -> None:
@@ -356,6 +370,16 @@ class Reader:
         _release(self._waiters)
         if self._outcome is not None:
             _release(self._outcome_waiters)
+
+
+def timed_out(phase: Phase, timeout_ms: int) -> RayError:
+    """The error of a request whose deadline passed while it was in `phase`."""
+    return RayError(
+        "request_timeout",
+        f"the request did not finish within {timeout_ms} ms: its time ran out {PHASE_WORDS[phase]}; "
+        "ask for fewer tokens or raise scheduler.requestTimeoutMs",
+        details={"phase": phase, "timeoutMs": timeout_ms},
+    )
 
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:

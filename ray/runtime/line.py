@@ -17,10 +17,12 @@ NOBODY: frozenset[str] = frozenset()
 
 
 class Weights(NamedTuple):
-    """What moves a ticket forward, in points. `hot`: its prefix lies in the KV cache of a free slot. `company`: others
-    in line share its prefix, so reading it serves them all, and a lonely one may find company meanwhile."""
+    """What moves a ticket forward, in points. `hot`: its prefix lies in the KV cache of a free slot. `continues`: so do
+    all earlier turns of its conversation, which the slot's next guest would wipe out. `company`: others in line share
+    its prefix, so reading it serves them all, and a lonely one may find company meanwhile."""
 
     hot: float = 220.0  # worth 5.5 s of waiting, more than the guard lets anybody wait for it
+    continues: float = 40.0  # worth 1 s
     short_lane: float = 120.0  # worth 3 s
     company: float = 80.0  # worth 2 s
     waited_ms_per_point: float = 25.0
@@ -32,13 +34,15 @@ WEIGHTS = Weights()
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """One place in the waiting line. `since`: seconds on the scheduler's clock; `order`: arrival number; `affinity`:
-    what requests with the same beginning have in common, or None."""
+    what requests with the same beginning have in common, or None; `continues`: key of the turns that it goes on with,
+    or None."""
 
     cost: int
     lane: Lane
     since: float
     order: int
     affinity: str | None = None
+    continues: str | None = None
 
 
 def guard_seconds(request_timeout_ms: float) -> float:
@@ -57,7 +61,9 @@ def score(
     points = (now - place.since) * 1000 / weights.waited_ms_per_point
     if place.lane == "short":
         points += weights.short_lane
-    if place.affinity in hot:
+    if place.continues in hot:
+        points += weights.hot + weights.continues
+    elif place.affinity in hot:
         points += weights.hot
     if place.affinity in company:
         points += weights.company

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TypeVar
 
 from ray.errors import RayError, truncated
+from ray.runtime.generation import Answer
 from ray.types import (
     Counts,
     Diagnostics,
@@ -15,6 +18,8 @@ from ray.types import (
     InferenceResult,
     ProviderDiagnostics,
     Timings,
+    TokenLogprob,
+    ToolCall,
     Usage,
     as_json,
 )
@@ -44,14 +49,6 @@ def output_too_long(actual_chars: int, max_tokens: int) -> RayError:
     )
 
 
-def unfinished() -> RayError:
-    return RayError(
-        "provider_result_invalid",
-        "the backend's answer ended without saying why it finished",
-        details={"field": "finish"},
-    )
-
-
 def clean_text(text: str) -> str:
     """`text` with unpaired surrogates replaced: they cannot be written as UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -59,15 +56,32 @@ def clean_text(text: str) -> str:
 
 def estimated_prompt_tokens(request: InferenceRequest) -> int:
     """Prompt tokens when nobody counted: four characters each, at least one."""
-    return max(1, math.ceil(request.prompt_chars / CHARS_PER_TOKEN))
+    return max(1, math.ceil(sent_chars(request) / CHARS_PER_TOKEN))
 
 
-def usage_of(request: InferenceRequest, output: str, finish: Finish, prepared_prompt_tokens: int | None) -> Usage:
+def sent_chars(request: InferenceRequest) -> int:
+    """Characters of all that the model is given to read: the messages, the tools, earlier calls of them."""
+    called = sum(call_chars(message.tool_calls) for message in request.messages if message.tool_calls)
+    return request.prompt_chars + called + len(request.tools or "")
+
+
+def call_chars(calls: Sequence[ToolCall]) -> int:
+    """Characters that the model writes, or reads again, for these calls."""
+    return sum(len(call.name) + len(call.arguments) for call in calls)
+
+
+def usage_of(
+    request: InferenceRequest,
+    output: str,
+    finish: Finish,
+    prepared_prompt_tokens: int | None,
+    tool_calls: Sequence[ToolCall] = (),
+) -> Usage:
     """Characters of what was sent and answered; tokens as reported, the prepared count in place of a missing prompt.
 
     Raises `RayError provider_result_invalid` for token counts that cannot be.
     """
-    chars = Counts.of(request.prompt_chars, len(output))
+    chars = Counts.of(sent_chars(request), len(output) + call_chars(tool_calls))
     reported = finish.tokens
     if reported is None:
         if prepared_prompt_tokens is None:
@@ -114,7 +128,7 @@ def result_document(result: InferenceResult) -> dict[str, object]:
     usage: dict[str, object] = {"chars": _counts(result.usage.chars)}
     if result.usage.tokens is not None:
         usage["tokens"] = _counts(result.usage.tokens)
-    return {
+    document: dict[str, object] = {
         "id": result.id,
         "model": result.model,
         "output": result.output,
@@ -128,6 +142,18 @@ def result_document(result: InferenceResult) -> dict[str, object]:
         "diagnostics": _diagnostics(result.diagnostics),
         "createdAt": result.created_at,
     }
+    if result.tool_calls:
+        document["toolCalls"] = as_json(result.tool_calls)
+    if result.logprobs:
+        document["logprobs"] = [_logprob(entry) for entry in result.logprobs]
+    return document
+
+
+def _logprob(entry: TokenLogprob) -> dict[str, object]:
+    document: dict[str, object] = {"token": entry.token, "logprob": entry.logprob}
+    if entry.top:
+        document["top"] = [_logprob(other) for other in entry.top]
+    return document
 
 
 def _diagnostics(diagnostics: Diagnostics) -> dict[str, object]:
@@ -144,6 +170,13 @@ def _diagnostics(diagnostics: Diagnostics) -> dict[str, object]:
         if block is not None:
             document[name] = as_json(block)
     return document
+
+
+def answer_size(key: str, answer: Answer) -> int:
+    """What an answer costs the cache, in bytes: UTF-8 of key, model and text, compact JSON of all the rest."""
+    parts = [as_json(answer.usage), as_json(answer.diagnostics), as_json(answer.tool_calls)]
+    documents = json.dumps([*parts, [_logprob(entry) for entry in answer.logprobs]], separators=(",", ":"))
+    return sum(len(text.encode("utf-8")) for text in (key, answer.model, answer.output, documents))
 
 
 def _counts(counts: Counts) -> dict[str, int]:

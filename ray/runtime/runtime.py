@@ -7,19 +7,20 @@ answer comes from (the cache, a generation in flight, a new one); `_produce` is 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 
 from ray.clock import Deadline
 from ray.config import Config
 from ray.errors import RayError, truncated
-from ray.providers import CallContext, Preparation, Provider
+from ray.providers import CallContext, Provider
 from ray.runtime.books import Books
-from ray.runtime.budget import context_window
 from ray.runtime.cache import ResponseCache
+from ray.runtime.conversation import reached_turns
+from ray.runtime.embedding import Embedder
+from ray.runtime.gathering import Gathering
 from ray.runtime.generation import Answer, Generation, Reader, Source
 from ray.runtime.health import BackendWatch, WarmState
 from ray.runtime.keys import cache_key, twin_key
@@ -32,21 +33,13 @@ from ray.runtime.report import (
     queue_is_degraded,
     service_status,
 )
-from ray.runtime.result import (
-    MAX_MODEL_ID_CHARS,
-    bounded_diagnostics,
-    clean_text,
-    estimated_prompt_tokens,
-    output_limit,
-    output_too_long,
-    unfinished,
-    usage_of,
-)
-from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket
+from ray.runtime.result import MAX_MODEL_ID_CHARS, answer_size
+from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot
 from ray.runtime.shaping import ShapedRequest, Shaper
+from ray.runtime.ticketing import in_slot, ticket_for
 from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_prompts
 from ray.telemetry import Logger, Metrics
-from ray.types import Caller, Chunk, Finish, Health, InferenceRequest, Lane, as_json
+from ray.types import Caller, Chunk, Embeddings, Health, InferenceRequest, Lane
 
 # What the gate, the context check and the scheduler refuse a request with.
 REFUSALS = frozenset({"queue_full", "request_token_budget_exceeded", "request_context_window_exceeded"})
@@ -95,8 +88,11 @@ class Runtime:
             logger=logger,
             metrics=metrics,
         )
+        self._embedder = Embedder(
+            config, provider, self._scheduler, self._books, alive=self._watch.alive, noted=self._take_note
+        )
         self._twins: dict[str, Generation] = {}  # who may still be joined, by twin key
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[Answer] | asyncio.Task[Embeddings]] = set()
         self._born_at = time.monotonic()
         self._closed = False
 
@@ -112,10 +108,7 @@ class Runtime:
         Returns at once. What goes wrong (refusals too) is raised by the reader: `started`, iteration or `result`.
         Raises `RayError gateway_draining` itself after `close`.
         """
-        if self._closed:
-            refusal = RayError("gateway_draining", "the gateway is shutting down; send the request again in a moment")
-            self._books.unanswered(request_id, refusal)
-            raise refusal
+        self._refuse_when_closed(request_id)
         started_at = time.monotonic()
         shaped = self._shaper.shape(request, self._scheduler.queue_depth)
         self._books.shaped(shaped)
@@ -137,6 +130,34 @@ class Runtime:
 
         order = Order(request, shaped.lane, key, request_id, started_at, shaped.family, shaped.degraded)
         return read(self._start(order, deadline, twin), "provider")
+
+    async def embed(self, texts: tuple[str, ...], caller: Caller, deadline: Deadline, request_id: str) -> Embeddings:
+        """One vector for each text, in their order. Cancelling gives back the place in line and stops the backend.
+
+        Raises `RayError`, which is logged and counted already: refusals of the scheduler, `embeddings_unsupported`,
+        `provider_…`, `request_timeout`; `request_aborted` when the runtime is closed meanwhile.
+        """
+        self._refuse_when_closed(request_id)
+        task = asyncio.get_running_loop().create_task(
+            self._embedder.embed(texts, deadline, request_id), name="embedding"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is not None and asking.cancelling():
+                raise
+            aborted = RayError("request_aborted", "the work was stopped before it was finished")
+            self._books.unanswered(request_id, aborted)
+            raise aborted from None
+
+    def _refuse_when_closed(self, request_id: str) -> None:
+        if self._closed:
+            refusal = RayError("gateway_draining", "the gateway is shutting down; send the request again in a moment")
+            self._books.unanswered(request_id, refusal)
+            raise refusal
 
     def _cache_key(self, request: InferenceRequest) -> str | None:
         """None when caching does not apply to this request."""
@@ -202,17 +223,17 @@ class Runtime:
         try:
             async with self._gate:
                 preparation = await self._provider.prepare(order.request, context)
-            ticket = self._ticket(preparation, context)
+            ticket = ticket_for(preparation, context, self._config)
             generation.phase = "queue"
             async with self._scheduler.admit(ticket) as admission:
                 generation.phase = "generate"
                 if not order.warming:
                     self._books.admitted(order.lane, admission.queue_time_ms)
-                output, finish = await self._stream(
-                    generation, preparation, in_slot(context, admission, preparation), admission, order
-                )
-                answer = self._answer(preparation, output, finish, admission, degraded=order.degraded)
-                self._learn(admission, answer)
+                gathering = Gathering(preparation, order.request_id)
+                chunks = self._provider.stream(preparation, in_slot(context, admission, preparation))
+                await self._stream(generation, gathering, chunks, admission, order)
+                answer = gathering.answer(self._model_id, int(admission.queue_time_ms), degraded=order.degraded)
+                self._learn(admission, preparation.request, answer)
         except RayError as error:
             self._take_note(error, counted=not order.warming)
             raise
@@ -222,84 +243,42 @@ class Runtime:
             self._shaper.learn(order.family, answer)
         return answer
 
-    def _learn(self, admission: Admission, answer: Answer) -> None:
+    def _learn(self, admission: Admission, request: InferenceRequest, answer: Answer) -> None:
         """Tell the scheduler what the whole answer says about the slot it came from."""
         held = answer.usage.tokens.total if answer.usage.tokens is not None else None
-        admission.learned(answer.diagnostics.slot_id if answer.diagnostics is not None else None, held)
-
-    def _ticket(self, preparation: Preparation, context: CallContext) -> Ticket:
-        """What the request will cost, once it is known to fit the context window. Raises
-        `RayError request_context_window_exceeded`."""
-        request = preparation.request
-        prompt_tokens = preparation.prompt_tokens or estimated_prompt_tokens(request)
-        total = prompt_tokens + request.max_tokens
-        window = context_window(preparation, self._config)
-        if total > window:
-            raise RayError(
-                "request_context_window_exceeded",
-                f"{prompt_tokens} prompt tokens and {request.max_tokens} completion tokens do not fit the model's "
-                f"context window of {window}; shorten the prompt or lower maxTokens",
-                details={
-                    "promptTokens": prompt_tokens,
-                    "maxTokens": request.max_tokens,
-                    "totalTokens": total,
-                    "contextWindow": window,
-                },
-            )
-        affinity = preparation.prefix.key if preparation.prefix is not None else context.family
-        return Ticket(total, context.lane, context.deadline, affinity)
+        turns = reached_turns(request, answer.output, answer.tool_calls) if admission.slot is not None else None
+        admission.learned(answer.diagnostics.slot_id if answer.diagnostics is not None else None, held, turns)
 
     async def _stream(
-        self, generation: Generation, preparation: Preparation, context: CallContext, admission: Admission, order: Order
-    ) -> tuple[str, Finish]:
-        """Pass the provider's chunks on to the readers; returns the whole text and the finish."""
-        limit = output_limit(preparation.request.max_tokens)
-        texts: list[str] = []
-        length = 0
-        finish: Finish | None = None
-        chunks = self._provider.stream(preparation, context)
+        self,
+        generation: Generation,
+        gathering: Gathering,
+        chunks: AsyncIterator[Chunk],
+        admission: Admission,
+        order: Order,
+    ) -> None:
+        """Pass the provider's chunks on to the readers and gather them."""
         try:
             async for chunk in chunks:
                 self._watch.alive()
                 admission.prefix_ready()
-                text = clean_text(chunk.text)
-                if text:
-                    if not texts and not order.warming:
-                        self._books.first_token(order.started_at)
-                    texts.append(text)
-                    length += len(text)
-                    if length > limit:
-                        raise output_too_long(length, preparation.request.max_tokens)
-                if text or chunk.finish is not None:  # an empty chunk says that the prefix is ready, and nothing else
-                    generation.publish(chunk if text is chunk.text else Chunk(text, chunk.finish))
-                finish = chunk.finish or finish
+                had_begun = gathering.has_begun
+                shown = gathering.add(chunk)
+                if gathering.has_begun and not had_begun and not order.warming:
+                    self._books.first_token(order.started_at)
+                if shown is not None:
+                    generation.publish(shown)
         finally:
             # Leaving early (a limit, a cancellation) must close the stream now, not when it is garbage collected.
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
-        if finish is None:
-            raise unfinished()
-        return "".join(texts), finish
-
-    def _answer(
-        self, preparation: Preparation, output: str, finish: Finish, admission: Admission, *, degraded: bool
-    ) -> Answer:
-        return Answer(
-            model=self._model_id,
-            output=output,
-            usage=usage_of(preparation.request, output, finish, preparation.prompt_tokens),
-            finish_reason=finish.reason,
-            diagnostics=bounded_diagnostics(finish.diagnostics or preparation.diagnostics),
-            degraded=degraded,
-            queue_time_ms=int(admission.queue_time_ms),
-        )
 
     def _store(self, key: str | None, answer: Answer) -> None:
         """Keep the answer for the next one who asks. A degraded answer is not what they would ask for."""
         if key is not None and not answer.degraded:
             self._cache.put(key, answer, answer_size(key, answer))
 
-    def _take_note(self, error: RayError, *, counted: bool) -> None:
+    def _take_note(self, error: RayError, *, counted: bool = True) -> None:
         """A refusal is counted; a failed call is news about the backend, which no older health answer may hide."""
         if error.code in REFUSALS:
             if counted:
@@ -409,17 +388,3 @@ class Runtime:
             await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
         await self._watch.close()
         await self._provider.close()
-
-
-def in_slot(context: CallContext, admission: Admission, preparation: Preparation) -> CallContext:
-    """The context of a generation that was admitted. Only a known prefix can be known to be hot."""
-    if admission.slot is None:
-        return context
-    hot = admission.hot and preparation.prefix is not None
-    return replace(context, slot=admission.slot, hot=hot, crowding=admission.crowding)
-
-
-def answer_size(key: str, answer: Answer) -> int:
-    """What an answer costs the cache, in bytes: UTF-8 of key, model and text, compact JSON of usage and diagnostics."""
-    documents = json.dumps([as_json(answer.usage), as_json(answer.diagnostics)], separators=(",", ":"))
-    return sum(len(text.encode("utf-8")) for text in (key, answer.model, answer.output, documents))

@@ -28,12 +28,15 @@ from ray.types import Lane
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What a request asks of the scheduler. `cost`: prompt tokens plus the whole completion allowance; `affinity`: the
-    key of its prefix, or of its family, or None."""
+    key of its prefix, or of its family, or None; `continues`: the key of the earlier turns of its conversation, or
+    None; `is_pinnable`: the backend can be told which slot to use."""
 
     cost: int
     lane: Lane
     deadline: Deadline
     affinity: str | None = None
+    continues: str | None = None
+    is_pinnable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class Admission:
     """One ticket's way through the scheduler; holding it (`async with`) is the right to generate.
 
     Entering waits for the turn; then `slot` is the backend's slot to use, None while the backend chooses, and `hot`
-    tells that this slot begins with the ticket's affinity already; `crowding` names other, idle slots for which the
+    tells that this slot begins with the ticket's affinity already, `continues` that it holds the earlier turns of the
+    ticket's conversation; `crowding` names other, idle slots for which the
     shared pool may have no room any more, and which nobody is given until the prefix is ready. Leaving, by whatever
     way, gives back the place, its tokens and its slots.
     """
@@ -80,6 +84,7 @@ class Admission:
         "_granted",
         "_granted_at",
         "_scheduler",
+        "continues",
         "crowding",
         "epoch",
         "held_tokens",
@@ -88,6 +93,7 @@ class Admission:
         "place",
         "slot",
         "ticket",
+        "turns",
     )
 
     def __init__(self, scheduler: Scheduler, ticket: Ticket, place: Waiting) -> None:
@@ -98,10 +104,12 @@ class Admission:
         self.place = place
         self.slot: int | None = None
         self.hot = False
+        self.continues = False
         self.crowding: tuple[int, ...] = ()
         self.is_ready = False  # its prefix is in the KV cache
         self.epoch = 0
         self.held_tokens = ticket.cost  # what it leaves in its slot, at most
+        self.turns: str | None = None  # the conversation it leaves there, once it is answered
 
     @property
     def queue_time_ms(self) -> float:
@@ -115,8 +123,10 @@ class Admission:
             self.is_ready = True
             self._scheduler._prefix_ready(self)
 
-    def learned(self, slot_id: int | None, tokens: int | None = None) -> None:
-        """What the whole answer told: the slot that the backend says it used, and the tokens it left there."""
+    def learned(self, slot_id: int | None, tokens: int | None = None, turns: str | None = None) -> None:
+        """What the whole answer told: the slot that the backend says it used, the tokens it left there, and the key of
+        the conversation that the slot ends with now."""
+        self.turns = turns
         if tokens is not None:
             self.held_tokens = min(self.held_tokens, tokens)
         if slot_id is not None:
@@ -143,6 +153,15 @@ class Admission:
     def _fail(self, error: RayError) -> None:
         if not self._granted.done():
             self._granted.set_exception(error)
+
+
+def _turns_left_by(admission: Admission) -> tuple[str, ...]:
+    """What a generation leaves of a conversation in its slot. One that was broken off leaves the turns it found there:
+    a client that wants another answer to the same question goes on with them."""
+    if admission.turns is not None:
+        earlier = admission.place.continues
+        return (admission.turns,) if earlier is None else (earlier, admission.turns)
+    return (admission.place.continues,) if admission.continues and admission.place.continues is not None else ()
 
 
 def _backend_chooses() -> int | None:
@@ -201,7 +220,7 @@ class Scheduler:
                 details=self.snapshot().details(),
             )
         self._arrivals += 1
-        place = Waiting(ticket.cost, ticket.lane, self._clock(), self._arrivals, ticket.affinity)
+        place = Waiting(ticket.cost, ticket.lane, self._clock(), self._arrivals, ticket.affinity, ticket.continues)
         admission = Admission(self, ticket, place)
         self._waiting[place.order] = admission
         self._queued_tokens += ticket.cost
@@ -228,9 +247,14 @@ class Scheduler:
             max_inflight_tokens=self._budget.together,
         )
 
+    @property
+    def largest_cost(self) -> int:
+        """The tokens that one ticket may ask for at most."""
+        return min(self._budget.together, self._budget.each, self._config.max_queued_tokens)
+
     def _check_cost(self, cost: int) -> None:
         """A request that could never run is refused at once instead of waiting for its deadline."""
-        limit = min(self._budget.together, self._budget.each, self._config.max_queued_tokens)
+        limit = self.largest_cost
         if cost > limit:
             raise RayError(
                 "request_token_budget_exceeded",
@@ -319,15 +343,20 @@ class Scheduler:
     def _take_slot(self, admission: Admission) -> None:
         table, affinity = self._table, admission.place.affinity
         admission.epoch = table.epoch
+        if not admission.ticket.is_pinnable:
+            return
         if table.count is None:
             hot = table.hot([running.place.affinity for running in self._running.values()])
             admission.hot = affinity in hot
             return
-        wanted = {waiting.place.affinity for waiting in self._waiting.values()}
-        slot = assign(table.slots, affinity, wanted)
+        wanted = {
+            key for waiting in self._waiting.values() for key in (waiting.place.affinity, waiting.place.continues)
+        }
+        slot = assign(table.slots, affinity, wanted, admission.place.continues)
         assert slot is not None, "`_may_start` has seen a free slot"
         admission.slot = slot.id
         admission.hot = affinity is not None and slot.holds == affinity
+        admission.continues = admission.place.continues in slot.turns
         table.take(slot.id, admission.ticket.cost)
         if self._pool is not None:
             lost = crowded_out(table.slots, self._pool)
@@ -384,9 +413,13 @@ class Scheduler:
         if order in self._running:
             if admission.slot is not None:
                 is_known = admission.is_ready and self._is_current(admission)
-                if not is_known:
+                if is_known:
+                    self._table.ends_with(admission.slot, _turns_left_by(admission))
+                else:
                     self._table.forget(admission.slot)
                 self._table.give_back(admission.slot, admission.held_tokens if is_known else None)
+            elif not admission.ticket.is_pinnable:
+                self._table.forget_idle()
             self._release_crowding(admission)
             del self._running[order]
             self._inflight_tokens -= cost

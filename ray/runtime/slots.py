@@ -1,4 +1,4 @@
-"""What the backend's slots hold: a table of `slot → affinity`, and pure functions that choose a slot from it.
+"""What the backend's slots hold: how they begin, where they end, and pure functions that choose a slot from it.
 
 Two ways to know. While Ray assigns the slots, the table is exact: each slot holds what the last generation in it began
 with. While the backend chooses, the table is what the answers told, good for a preference and no more.
@@ -20,7 +20,8 @@ class Slot:
     """One slot of the backend.
 
     `holds`: the affinity that its KV cache begins with, None when empty or unknown; `tokens`: cells of the KV cache
-    that it fills at most; `used`: number of its last use, rising; `busy`: a generation runs in it.
+    that it fills at most; `used`: number of its last use, rising; `busy`: a generation runs in it; `turns`: keys of the
+    conversation that it holds, the last answer included, and of the turns before that answer's question.
     """
 
     id: int
@@ -28,26 +29,36 @@ class Slot:
     tokens: int = 0
     used: int = 0
     busy: bool = False
+    turns: tuple[str, ...] = ()
 
 
 def free_and_hot(slots: Iterable[Slot]) -> frozenset[str]:
-    """The affinities that free slots hold."""
-    return frozenset(slot.holds for slot in slots if slot.holds is not None and not slot.busy)
+    """The affinities and the conversations that free slots hold."""
+    free = [slot for slot in slots if not slot.busy]
+    turns = (key for slot in free for key in slot.turns)
+    return frozenset((*(slot.holds for slot in free if slot.holds is not None), *turns))
 
 
-def assign(slots: Iterable[Slot], affinity: str | None, wanted: AbstractSet[str | None]) -> Slot | None:
+def assign(
+    slots: Iterable[Slot], affinity: str | None, wanted: AbstractSet[str | None], continues: str | None = None
+) -> Slot | None:
     """The free slot for a generation, or None if all are busy.
 
-    First one that holds its affinity; then one that holds nothing; then one whose content nobody waiting wants
-    (`wanted`); among equals the one not used for longest.
+    First one that holds the turns it `continues`; then one that holds its affinity; then one that holds nothing; then
+    one whose beginning nobody waiting wants (`wanted`); among equals first one whose conversation nobody waiting wants,
+    then the one not used for longest.
     """
 
-    def sacrifice(slot: Slot) -> tuple[int, int]:
+    def sacrifice(slot: Slot) -> tuple[int, bool, int]:
+        if continues is not None and continues in slot.turns:
+            return (0, False, slot.used)
         if slot.holds is None:
-            return (1, slot.used)
-        if slot.holds == affinity:
-            return (0, slot.used)
-        return (3 if slot.holds in wanted else 2, slot.used)
+            rank = 2
+        elif slot.holds == affinity:
+            rank = 1
+        else:
+            rank = 4 if slot.holds in wanted else 3
+        return (rank, not wanted.isdisjoint(slot.turns), slot.used)
 
     return min((slot for slot in slots if not slot.busy), key=sacrifice, default=None)
 
@@ -71,6 +82,11 @@ def crowded_out(slots: Iterable[Slot], pool: int) -> list[Slot]:
     return lost
 
 
+def _unknown(slot: Slot) -> Slot:
+    """The slot, with nothing known of what it holds."""
+    return replace(slot, holds=None, turns=())
+
+
 class SlotTable:
     """The table and its upkeep. `count`: slots that Ray assigns, None while the backend chooses."""
 
@@ -86,10 +102,10 @@ class SlotTable:
         if epoch == self.epoch and count == self.count:
             return
         if (count is None) != (self.count is None):
-            self._slots = {slot.id: replace(slot, holds=None) for slot in self._slots.values() if slot.busy}
+            self._slots = {slot.id: _unknown(slot) for slot in self._slots.values() if slot.busy}
         elif epoch != self.epoch:
             # Their cells count as filled until that is known better: what was disproven may still lie in them.
-            self._slots = {slot.id: replace(slot, holds=None) for slot in self._slots.values()}
+            self._slots = {slot.id: _unknown(slot) for slot in self._slots.values()}
         self.epoch, self.count = epoch, count
         if count is not None:
             self._slots = {slot.id: slot for slot in self._slots.values() if slot.busy or slot.id < count}
@@ -109,8 +125,8 @@ class SlotTable:
         return self.count is not None or bool(self._slots)
 
     def hot(self, running: Iterable[str | None]) -> frozenset[str]:
-        """Affinities that a free slot holds. `running`: those of all running generations; while the backend chooses,
-        each is taken to sit in a slot that held it."""
+        """What a free slot holds, see `free_and_hot`. `running`: affinities of all running generations; while the
+        backend chooses, each is taken to sit in a slot that held it."""
         if self.count is not None:
             return free_and_hot(self._slots.values())
         free = Counter(slot.holds for slot in self.slots)
@@ -119,16 +135,22 @@ class SlotTable:
 
     def take(self, number: int, tokens: int) -> None:
         """A generation of up to `tokens` starts in a slot, next to what is still in it. What it leaves there is known
-        when it ends: see `holds` and `forget`."""
+        when it ends: see `holds`, `ends_with` and `forget`."""
         self._uses += 1
         slot = self._slots[number]
-        self._slots[number] = replace(slot, tokens=max(slot.tokens, tokens), used=self._uses, busy=True)
+        self._slots[number] = replace(slot, tokens=max(slot.tokens, tokens), used=self._uses, busy=True, turns=())
 
     def holds(self, number: int, affinity: str | None) -> None:
         """The beginning of a running generation's prompt is in its slot."""
         slot = self._slots.get(number)
         if slot is not None:
             self._slots[number] = replace(slot, holds=affinity)
+
+    def ends_with(self, number: int, turns: tuple[str, ...]) -> None:
+        """The conversation that a generation leaves in its slot."""
+        slot = self._slots.get(number)
+        if slot is not None:
+            self._slots[number] = replace(slot, turns=turns)
 
     def give_back(self, number: int, tokens: int | None = None) -> None:
         """A generation ended in a slot and leaves up to `tokens` cells filled; None: it may not have begun."""
@@ -142,12 +164,18 @@ class SlotTable:
 
     def forget(self, number: int) -> None:
         """Nobody knows what the slot holds."""
-        self.holds(number, None)
+        slot = self._slots.get(number)
+        if slot is not None:
+            self._slots[number] = _unknown(slot)
+
+    def forget_idle(self) -> None:
+        """Somebody used slots that nobody chose: any that is free now may hold something else."""
+        self._slots = {slot.id: slot if slot.busy else _unknown(slot) for slot in self._slots.values()}
 
     def clear_away(self, lost: Iterable[Slot]) -> None:
         """These idle slots may lose their content, and are not given away while somebody may empty them."""
         for slot in lost:
-            self._slots[slot.id] = replace(slot, holds=None, busy=True)
+            self._slots[slot.id] = replace(_unknown(slot), busy=True)
 
     def learn(self, number: int, affinity: str | None) -> None:
         """While the backend chooses: it used this slot for a prompt of this affinity."""

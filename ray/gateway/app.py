@@ -23,7 +23,7 @@ from ray.gateway.exchange import Exchange
 from ray.gateway.gauges import set_gauges
 from ray.gateway.rate_limit import RateLimiter
 from ray.gateway.responses import REQUEST_ID_HEADER, error_response
-from ray.gateway.routes import LIVEZ, Route, WrongMethod, find_route
+from ray.gateway.routes import LIVEZ, Route, WrongMethod, find_route, refusal_of
 from ray.gateway.services import Services
 from ray.gateway.traffic import Traffic
 from ray.gateway.warm_up import WarmUp
@@ -243,7 +243,8 @@ class Gateway:
                 raise decision.refusal()
 
     def _refuse(self, exchange: Exchange, error: Exception | None) -> Response:
-        return error_response(self._traffic.failed(exchange, error), exchange.headers)
+        shown = self._traffic.failed(exchange, error)
+        return error_response(shown, exchange.headers, refusal_of(exchange.request.path))
 
     def _refuse_malformed(self, error: Exception | None, request: Request | None) -> Response:
         """The answer to what never reached a route: broken framing, a refused target, an unknown expectation."""

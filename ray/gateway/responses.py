@@ -7,7 +7,7 @@ Source: http-api, sections 7, 8 and 16.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ray.errors import RayError, bounded
 from ray.gateway.auth import CHALLENGE
@@ -71,11 +71,15 @@ def event_stream_headers(headers: Sequence[Header] = ()) -> list[Header]:
     return [*_EVENT_STREAM_HEADERS, *headers]
 
 
-def error_response(error: RayError, headers: Sequence[Header] = ()) -> Response:
-    """The error envelope with the headers its code asks for (`retry-after`, `www-authenticate`)."""
+def error_response(
+    error: RayError,
+    headers: Sequence[Header] = (),
+    document: Callable[[RayError], dict[str, object]] = RayError.envelope,
+) -> Response:
+    """The error as a `document`, with the headers its code asks for (`retry-after`, `www-authenticate`)."""
     own: list[Header] = []
     if error.retry_after is not None:
         own.append(("retry-after", str(error.retry_after)))
     if error.status == 401:
         own.append(CHALLENGE)
-    return json_response(error.status, error.envelope(), [*own, *headers])
+    return json_response(error.status, document(error), [*own, *headers])

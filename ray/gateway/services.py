@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ray.config import Config
@@ -24,7 +25,7 @@ class Services:
 
     `runtimes`: by model id; `default_model` names the one that serves requests which name none.
     `limiter`: None when rate limiting is off; `jobs`: None when durable jobs are. `connections`: the HTTP server's
-    counts at this moment.
+    counts at this moment. `started_at`: Unix seconds.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Services:
     connections: Callable[[], ConnectionCounts]
     warm_up: WarmUp
     jobs: JobQueue | None = None
+    started_at: float = field(default_factory=time.time)
 
     @property
     def runtime(self) -> Runtime:

@@ -31,13 +31,18 @@ ROUTES = (
     "/v1/jobs",
     "/v1/jobs/{id}",
     "/v1/jobs/{id}/cancel",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/{id}",
     OTHER,
 )
 METHODS = ("DELETE", "GET", "HEAD", "POST", OTHER)
 # fmt: off
 STATUSES = (
     "200", "202", "204", "400", "401", "404", "405", "408", "409", "410", "411", "413", "414", "415", "417", "422",
-    "429", "431", "500", "502", "503", "504", OTHER,
+    "429", "431", "500", "501", "502", "503", "504", OTHER,
 )
 # fmt: on
 REJECTION_CODES = (

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ray.errors import RayError
+from ray.gateway.openai.errors import error_document
 from ray.gateway.routes.infer import INFER
 from ray.gateway.routes.jobs import JOB_CANCEL, JOB_DELETE, JOB_LIST, JOB_STATUS, JOB_SUBMIT
+from ray.gateway.routes.openai import CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, MODEL, MODEL_PREFIX, MODELS
 from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
-from ray.gateway.routes.route import Route
+from ray.gateway.routes.route import ErrorStyle, Route
 from ray.gateway.routes.templates import TEMPLATES
 
-__all__ = ["LIVEZ", "Route", "find_route"]
+__all__ = ["LIVEZ", "Route", "find_route", "refusal_of"]
 
 _JOB_PREFIX = "/v1/jobs/"
 
@@ -24,6 +28,7 @@ def _methods(*routes: Route) -> dict[str, Route]:
 
 _JOB_METHODS = _methods(JOB_STATUS, JOB_DELETE)
 _JOB_ACTIONS = {"cancel": _methods(JOB_CANCEL)}
+_MODEL_METHODS = _methods(MODEL)
 _PATHS: dict[str, dict[str, Route]] = {
     "/": _methods(BANNER),
     "/livez": _methods(LIVEZ),
@@ -34,6 +39,10 @@ _PATHS: dict[str, dict[str, Route]] = {
     "/v1/templates": _methods(TEMPLATES),
     "/v1/infer": _methods(INFER),
     "/v1/jobs": _methods(JOB_SUBMIT, JOB_LIST),
+    "/v1/chat/completions": _methods(CHAT_COMPLETIONS),
+    "/v1/completions": _methods(COMPLETIONS),
+    "/v1/embeddings": _methods(EMBEDDINGS),
+    "/v1/models": _methods(MODELS),
 }
 
 
@@ -51,13 +60,29 @@ def find_route(method: str, path: str) -> Route:
 
     Paths are compared as they are: no percent-decoding, and a trailing slash makes another path.
     """
-    methods = _PATHS.get(path) or _job_methods(path)
+    methods = _methods_of(path)
     if methods is None:
         raise RayError("not_found", "there is no such route")
     route = methods.get(method)
     if route is None:
         raise WrongMethod(next(iter(methods.values())).name, ", ".join(sorted(methods)))
     return route
+
+
+def refusal_of(path: str) -> Callable[[RayError], dict[str, object]]:
+    """How an error on this path is written, whatever the method was and whether its route was reached or not."""
+    methods = _methods_of(path)
+    style: ErrorStyle = "ray" if methods is None else next(iter(methods.values())).error_style
+    return error_document if style == "openai" else RayError.envelope
+
+
+def _methods_of(path: str) -> dict[str, Route] | None:
+    return _PATHS.get(path) or _job_methods(path) or _model_methods(path)
+
+
+def _model_methods(path: str) -> dict[str, Route] | None:
+    """The routes of `/v1/models/{id}`; ids may hold slashes, so the id is all the rest."""
+    return _MODEL_METHODS if len(path) > len(MODEL_PREFIX) and path.startswith(MODEL_PREFIX) else None
 
 
 def _job_methods(path: str) -> dict[str, Route] | None:

@@ -24,9 +24,13 @@ from ray.jobs.form import (
     texts,
     whole,
 )
-from ray.types import InferenceRequest, Message, ResponseFormat, Role
+from ray.types import InferenceRequest, Message, ResponseFormat, Role, ToolCall, as_json
 
-_MESSAGE = fields({"role": one_of("system", "user", "assistant"), "content": text()}, {})
+_TOOL_CALL = fields({"id": text(), "name": text(), "arguments": text()}, {})
+_MESSAGE = fields(
+    {"role": one_of("system", "user", "assistant", "tool"), "content": text()},
+    {"toolCalls": list_of(_TOOL_CALL), "toolCallId": text()},
+)
 _KEYS = fields(
     {
         "maxTokens": whole(1, MAX_EXACT_INTEGER),
@@ -41,8 +45,13 @@ _KEYS = fields(
         "messages": list_of(_MESSAGE),
         "seed": whole(-MAX_EXACT_INTEGER, MAX_EXACT_INTEGER),
         "stop": list_of(text()),
-        "responseFormat": fields({"type": one_of("text", "json_object")}, {}),
+        "responseFormat": fields({"type": one_of("text", "json_object", "json_schema")}, {}),
         "dedupeKey": text(),
+        "jsonSchema": text(),
+        "tools": text(),
+        "toolChoice": text(),
+        "topLogprobs": whole(0, MAX_EXACT_INTEGER),
+        "raw": boolean,
     },
 )
 
@@ -57,6 +66,9 @@ def _request(value: object, where: str) -> None:
 
 
 REQUEST: Kind = _request
+
+# What a person may have written.
+_WRITTEN = frozenset({"input", "system", "messages", "metadata", "jsonSchema", "tools", "toolChoice"})
 
 
 def stored_request(request: InferenceRequest) -> dict[str, object]:
@@ -78,8 +90,17 @@ def stored_request(request: InferenceRequest) -> dict[str, object]:
         document["stop"] = list(request.stop)
     if request.response_format is not None:
         document["responseFormat"] = {"type": request.response_format}
-    if request.dedupe_key is not None:
-        document["dedupeKey"] = request.dedupe_key
+    for key, value in (
+        ("dedupeKey", request.dedupe_key),
+        ("jsonSchema", request.json_schema),
+        ("tools", request.tools),
+        ("toolChoice", request.tool_choice),
+        ("topLogprobs", request.top_logprobs),
+    ):
+        if value is not None:
+            document[key] = value
+    if request.is_raw:
+        document["raw"] = True
     return document
 
 
@@ -90,7 +111,16 @@ def _conversation(messages: tuple[Message, ...]) -> dict[str, object]:
         return {"input": messages[0].content}
     if roles == ("system", "user") and messages[1].content:
         return {"input": messages[1].content, "system": messages[0].content}
-    return {"messages": [{"role": message.role, "content": message.content} for message in messages]}
+    return {"messages": [_turn(message) for message in messages]}
+
+
+def _turn(message: Message) -> dict[str, object]:
+    document: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        document["toolCalls"] = as_json(message.tool_calls)
+    if message.tool_call_id is not None:
+        document["toolCallId"] = message.tool_call_id
+    return document
 
 
 def inference_request(document: Mapping[str, object], config: Config) -> InferenceRequest:
@@ -110,20 +140,35 @@ def inference_request(document: Mapping[str, object], config: Config) -> Inferen
         cache=cast("bool", document["cache"]),
         dedupe_key=cast("str | None", document.get("dedupeKey")),
         metadata=MappingProxyType(dict(cast("dict[str, str]", document["metadata"]))),
+        json_schema=cast("str | None", document.get("jsonSchema")),
+        tools=cast("str | None", document.get("tools")),
+        tool_choice=cast("str | None", document.get("toolChoice")),
+        top_logprobs=cast("int | None", document.get("topLogprobs")),
+        is_raw=cast("bool", document.get("raw", False)),
     )
 
 
 def _messages(document: Mapping[str, object]) -> tuple[Message, ...]:
-    listed = cast("list[dict[str, str]] | None", document.get("messages"))
+    listed = cast("list[dict[str, object]] | None", document.get("messages"))
     if listed is not None:
-        return tuple(Message(cast("Role", item["role"]), item["content"]) for item in listed)
+        return tuple(_message(item) for item in listed)
     question = Message("user", cast("str", document["input"]))
     system = document.get("system")
     return (question,) if system is None else (Message("system", cast("str", system)), question)
 
 
+def _message(document: Mapping[str, object]) -> Message:
+    calls = cast("list[dict[str, str]]", document.get("toolCalls", []))
+    return Message(
+        cast("Role", document["role"]),
+        cast("str", document["content"]),
+        tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in calls),
+        cast("str | None", document.get("toolCallId")),
+    )
+
+
 def without_prompt(document: Mapping[str, object]) -> dict[str, object]:
     """The stored request with everything a person may have written taken out (`asyncQueue.retainRequest: false`):
     the texts, and the metadata with them."""
-    kept = {key: value for key, value in document.items() if key not in ("input", "system", "messages", "metadata")}
+    kept = {key: value for key, value in document.items() if key not in _WRITTEN}
     return {"input": "", **kept, "metadata": {}}

@@ -31,7 +31,8 @@ class CompiledPrompt:
 def compile_prompt(request: InferenceRequest, config: Config, template: Template | None = None) -> CompiledPrompt:
     """`template`: the one that `request.template_id` names; looked up when absent. Idempotent; no text gets longer.
 
-    Where `promptCompiler.enabled` is false the text stays; family and lane are found all the same.
+    Where `promptCompiler.enabled` is false the text stays, and so does a raw prompt, whose blanks are the client's own;
+    family and lane are found all the same.
     """
     if template is None and request.template_id is not None:
         template = catalog_of(config).get(request.template_id)
@@ -41,7 +42,7 @@ def compile_prompt(request: InferenceRequest, config: Config, template: Template
         family = family_key(template.system or "", f"template:{template.family}")
     else:
         seed = family_seed(compiled.messages, compiled.metadata, config.prompt_compiler.family_metadata_keys)
-        family = family_key(compiled.system or "", seed)
+        family = family_key(compiled.system or "", _beginning(compiled) + seed)
     lane = lane_of(compiled, config.scheduler.short_job_max_tokens, template.lane if template else None)
     before, after = request.prompt_chars, compiled.prompt_chars
     diagnostics = PromptCompilerDiagnostics(
@@ -55,8 +56,15 @@ def compile_prompt(request: InferenceRequest, config: Config, template: Template
     return CompiledPrompt(compiled, family, lane, diagnostics)
 
 
+def _beginning(request: InferenceRequest) -> str:
+    """What a prompt begins with besides its system text: tools are described there, and a raw prompt has no head."""
+    if request.is_raw:
+        return "raw:"
+    return f"tools:{request.tools}:" if request.tools is not None else ""
+
+
 def _tidied(request: InferenceRequest, rules: PromptCompilerConfig, template: Template | None) -> InferenceRequest:
-    if not rules.enabled:
+    if not rules.enabled or request.is_raw:
         return request
     if template is not None:
         return _tidied_values(request, rules, template)
@@ -74,7 +82,8 @@ def _tidied_values(request: InferenceRequest, rules: PromptCompilerConfig, templ
 
 
 def _tidied_messages(messages: tuple[Message, ...], rules: PromptCompilerConfig) -> tuple[Message, ...]:
-    """System texts first, so that users' lines can be compared with them. What the model said is left as it was."""
+    """System texts first, so that users' lines can be compared with them. What the model said is left as it was, and so
+    is what its tools answered: data."""
     if rules.collapse_whitespace:
         messages = _changed(messages, ("system", "user"), clean_whitespace)
     if rules.dedupe_repeated_lines:

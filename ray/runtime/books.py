@@ -12,11 +12,11 @@ from ray.clock import iso_now
 from ray.config import CacheConfig, Config, GracefulDegradationConfig
 from ray.errors import RayError
 from ray.runtime.cache import CacheStats
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.generation import Answer, Reader
 from ray.runtime.preparation import GateSnapshot
 from ray.runtime.pressure import Pressure
 from ray.runtime.pressure_gauges import pressure_gauges
-from ray.runtime.scheduler import SchedulerSnapshot
 from ray.runtime.shaping import ShapedRequest
 from ray.telemetry import Logger, Metrics, error_fields
 from ray.types import (

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from ray.config import GracefulDegradationConfig
 from ray.prompts import Template, filled
 from ray.runtime.pressure import Pressure
+from ray.runtime.result import call_chars
 from ray.types import InferenceRequest, Message
 
 Reason = Literal["prompt_length", "queue_depth", "memory_pressure", "cpu_pressure"]
@@ -84,41 +85,61 @@ def degrade_prompt_length(
     """`request` with a prompt of at most `maxPromptChars` characters, and whether anything was cut.
 
     What the question is asked with stays, what it is asked about loses its end: the last user message loses its tail,
-    older turns go as a whole, and the system text is cut only where it takes more than half of the room.
+    as do the answers of tools that came after it; older turns go as a whole, calls of tools together with their
+    answers; and the system text is cut only where it takes more than half of the room. A raw prompt loses its
+    beginning instead: its end is what the model goes on with.
 
     `template`: what the messages were rendered from, if they were. Then the longest values lose their tails and the
     messages are rendered anew, so that values and messages keep saying the same. The template's own text is never cut:
     it is what all its requests share.
     """
     room = limits.max_prompt_chars
-    if not limits.enabled or request.prompt_chars <= room:
+    if not limits.enabled or sum(map(length, request.messages)) <= room:
         return request, False
+    if request.is_raw:
+        return replace(request, messages=tuple(_tail(message, room) for message in request.messages)), True
     if template is not None:
         shorter = _with_shorter_values(request, room, template)
         return shorter, shorter is not request
-    return replace(request, messages=shorter_messages(request.messages, room)), True
+    messages = shorter_messages(request.messages, room)
+    return (replace(request, messages=messages), True) if messages != request.messages else (request, False)
 
 
 def shorter_messages(messages: Sequence[Message], room: int) -> tuple[Message, ...]:
-    """`messages` cut down to `room` characters; the last user message keeps at least one."""
-    question_at = _question(messages)
-    question = messages[question_at]
+    """`messages` cut down to `room` characters; the last user message keeps at least one.
+
+    Calls of tools since that message are never cut. Where they take too much, the question and the tools' answers keep
+    a quarter of the room all the same.
+    """
+    question_at, whole = _question(messages), room
     system = messages[0] if messages[0].role == "system" and question_at > 0 else None
     history = messages[1 if system else 0 : question_at]
-    after = messages[question_at + 1 :]
+    present = messages[question_at:]
 
-    others = sum(len(message.content) for message in (*history, question, *after))
+    others = sum(map(length, (*history, *present)))
     system_text = _head(system.content, max(room // 2, room - others)) if system else ""
-    room -= len(system_text) + sum(len(message.content) for message in after)
-    history = _newest_turns(history, max(room // 2, room - len(question.content)))
-    room -= sum(len(message.content) for message in history)
-    text = _head(question.content, room) or question.content[:1]
+    room -= len(system_text) + sum(length(message) for message in present[1:] if message.role != "tool")
+    asked = [len(message.content) for message in present if message is present[0] or message.role == "tool"]
+    history = _newest_turns(history, max(room // 2, room - sum(asked)))
+    room -= sum(map(length, history))
+    if len(asked) > 1:
+        room = max(room, whole // 4)
+    level = max(asked) if sum(asked) <= room else longest_allowed(asked, sum(asked) - room)
+    question = replace(present[0], content=_head(present[0].content, level) or present[0].content[:1])
     return (
         *((Message("system", system_text),) if system_text else ()),
         *history,
-        Message(question.role, text),
-        *after,
+        question,
+        *(
+            replace(message, content=_head(message.content, level)) if message.role == "tool" else message
+            for message in present[1:]
+        ),
     )
+
+
+def length(message: Message) -> int:
+    """Characters of a turn, the calls of tools in it included."""
+    return len(message.content) + call_chars(message.tool_calls)
 
 
 def _question(messages: Sequence[Message]) -> int:
@@ -130,11 +151,12 @@ def _question(messages: Sequence[Message]) -> int:
 
 
 def _newest_turns(history: Sequence[Message], room: int) -> Sequence[Message]:
-    """The youngest messages that fit. An answer whose question went goes too: chat templates want turns in pairs."""
+    """The youngest messages that fit. An answer whose question went goes too, and so does what a tool said to a call
+    that went: chat templates want turns in pairs."""
     first = len(history)
-    while first > 0 and len(history[first - 1].content) <= room:
+    while first > 0 and length(history[first - 1]) <= room:
         first -= 1
-        room -= len(history[first].content)
+        room -= length(history[first])
     while 0 < first < len(history) and history[first].role != "user":
         first += 1
     return history[first:]
@@ -167,3 +189,8 @@ def longest_allowed(lengths: Sequence[int], excess: int) -> int:
 def _head(text: str, room: int) -> str:
     """The first `room` characters, without the blanks the cut leaves at the end. A text that fits stays as it is."""
     return text if len(text) <= room else text[: max(0, room)].rstrip()
+
+
+def _tail(message: Message, room: int) -> Message:
+    """The last `room` characters of a text, at least one."""
+    return replace(message, content=message.content[-max(1, room) :])

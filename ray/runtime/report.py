@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ray.config import Config
 from ray.runtime.cache import CacheStats
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.preparation import GateSnapshot
 from ray.runtime.pressure import Pressure, cpu_document, memory_document
-from ray.runtime.scheduler import SchedulerSnapshot
 from ray.types import Health, ServiceStatus, as_json
 
 # A few waiters at the gate are ordinary; half a full gate is pressure.

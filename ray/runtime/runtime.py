@@ -20,6 +20,7 @@ from ray.runtime.books import Books
 from ray.runtime.cache import ResponseCache
 from ray.runtime.conversation import reached_turns
 from ray.runtime.embedding import Embedder
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.gathering import Gathering
 from ray.runtime.generation import Answer, Generation, Reader, Source
 from ray.runtime.health import BackendWatch, WarmState
@@ -34,7 +35,7 @@ from ray.runtime.report import (
     service_status,
 )
 from ray.runtime.result import MAX_MODEL_ID_CHARS, answer_size
-from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot
+from ray.runtime.scheduler import Admission, Scheduler
 from ray.runtime.shaping import ShapedRequest, Shaper
 from ray.runtime.ticketing import in_slot, ticket_for
 from ray.runtime.warming import WARMUP_REQUEST_ID, warmup_prompts

@@ -20,6 +20,7 @@ from ray.clock import Deadline
 from ray.config import Config
 from ray.errors import RayError
 from ray.runtime.budget import inflight_token_budget, shared_pool
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.line import NOBODY, Waiting, choose, guard_seconds
 from ray.runtime.slots import SlotTable, assign, crowded_out
 from ray.types import Lane
@@ -37,37 +38,6 @@ class Ticket:
     affinity: str | None = None
     continues: str | None = None
     is_pinnable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerSnapshot:
-    """The queue at one moment; counts of requests and of tokens."""
-
-    queue_depth: int
-    short_queue_depth: int
-    draft_queue_depth: int
-    in_flight: int
-    max_queue: int
-    concurrency: int
-    queued_tokens: int
-    in_flight_tokens: int
-    max_queued_tokens: int
-    max_inflight_tokens: int
-
-    def details(self) -> dict[str, object]:
-        """The ten figures under their wire names, as refusals carry them."""
-        return {
-            "queueDepth": self.queue_depth,
-            "shortQueueDepth": self.short_queue_depth,
-            "draftQueueDepth": self.draft_queue_depth,
-            "inFlight": self.in_flight,
-            "maxQueue": self.max_queue,
-            "concurrency": self.concurrency,
-            "queuedTokens": self.queued_tokens,
-            "inFlightTokens": self.in_flight_tokens,
-            "maxQueuedTokens": self.max_queued_tokens,
-            "maxInflightTokens": self.max_inflight_tokens,
-        }
 
 
 class Admission:

@@ -10,9 +10,9 @@ import pytest
 
 from ray.clock import iso_now
 from ray.runtime import HostPressure
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.preparation import GateSnapshot
 from ray.runtime.report import preparation_is_degraded, queue_is_degraded, service_status
-from ray.runtime.scheduler import SchedulerSnapshot
 from ray.types import Health, ProviderStatus, ServiceStatus
 from tests.fakes.provider import FakeProvider
 from tests.host.trees import Tree

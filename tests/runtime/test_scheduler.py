@@ -13,8 +13,9 @@ from ray.clock import Deadline
 from ray.config import Config, LaunchProfile, LlamaCppAdapter, config_from_mapping
 from ray.errors import RayError
 from ray.runtime.budget import TokenBudget, inflight_token_budget
+from ray.runtime.figures import SchedulerSnapshot
 from ray.runtime.line import guard_seconds
-from ray.runtime.scheduler import Admission, Scheduler, SchedulerSnapshot, Ticket
+from ray.runtime.scheduler import Admission, Scheduler, Ticket
 from ray.types import Lane
 from tests.fakes.provider import until
 from tests.runtime.support import tiny_config

@@ -1,6 +1,7 @@
-"""The command line: `python -m ray --config FILE` runs the gateway; `--check` and `--print-config` only look.
+"""The command line: `python -m ray --config FILE` runs the gateway; the other commands only look.
 
-Exit status: 0 fine, 1 a failure or something an operator must repair, 2 wrong usage.
+With `--json` they print one line: an object with `ok`, and `error` as on the routes where that is false. Its shapes are
+promised in docs/embedding.md. Exit status: 0 fine, 1 a failure or something an operator must repair, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ def _run(argv: Sequence[str] | None, environ: Mapping[str, str]) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(argv)
-        if options.json and not options.check:
-            parser.error("--json goes with --check")
-    except SystemExit as leaving:  # --help and --version end with 0, wrong usage with 2
+        if options.json and not (options.check or options.print_config or options.version):
+            parser.error("--json goes with --check, --print-config or --version: a gateway that runs logs JSON anyway")
+    except SystemExit as leaving:  # --help ends with 0, wrong usage with 2
         return leaving.code if isinstance(leaving.code, int) else 2
+    if options.version:
+        return _version(as_json=options.json)
     if options.check:
         return _check(options.config, environ, as_json=options.json)
     if options.print_config:
-        return _print_config(options.config, environ)
+        return _print_config(options.config, environ, as_json=options.json)
     return _serve(options.config, environ)
 
 
@@ -59,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="load the configuration, say what would run, and exit")
     action.add_argument("--print-config", action="store_true", help="print the effective configuration as JSON")
-    action.add_argument("--version", action="version", version=f"ray {VERSION}")
-    parser.add_argument("--json", action="store_true", help="with --check: print JSON instead of a table")
+    action.add_argument("--version", action="store_true", help="print the version, and exit")
+    parser.add_argument(
+        "--json", action="store_true", help="with one of these: one line of JSON, also on failure"
+    )
     return parser
 
 
@@ -75,13 +80,24 @@ def _serve(path: str | None, environ: Mapping[str, str]) -> int:
         return 1
 
 
-def _print_config(path: str | None, environ: Mapping[str, str]) -> int:
+def _version(*, as_json: bool) -> int:
+    if as_json:
+        _print_json({"version": VERSION, "python": ".".join(map(str, sys.version_info[:3]))})
+    else:
+        print(f"ray {VERSION}")
+    return 0
+
+
+def _print_config(path: str | None, environ: Mapping[str, str], *, as_json: bool) -> int:
     try:
         loaded = load_config(path, environ, os.getcwd())
     except RayError as error:
-        print(f"ray: {error.message}", file=sys.stderr)
-        return 1
-    print(json.dumps(sanitised_config(loaded.config), indent=2, ensure_ascii=False))
+        return _failed(error, as_json=as_json)
+    document = sanitised_config(loaded.config)
+    if as_json:
+        _print_json({"config": loaded.path or "defaults", "effective": document})
+    else:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
     return 0
 
 
@@ -89,16 +105,24 @@ def _check(path: str | None, environ: Mapping[str, str], *, as_json: bool) -> in
     try:
         plan = what_would_run(load_config(path, environ, os.getcwd()), environ)
     except RayError as error:
-        if as_json:
-            print(json.dumps({"ok": False, **error.envelope()}))
-        else:
-            print(f"ray: {error.message}", file=sys.stderr)
-        return 1
+        return _failed(error, as_json=as_json)
     if as_json:
-        print(json.dumps({"ok": True, **plan}, ensure_ascii=False))
+        _print_json(plan)
     else:
         print(_table(plan), end="")
     return 0
+
+
+def _print_json(document: Mapping[str, object]) -> None:
+    print(json.dumps({"ok": True, **document}, ensure_ascii=False))
+
+
+def _failed(error: RayError, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"ok": False, **error.envelope()}))
+    else:
+        print(f"ray: {error.message}", file=sys.stderr)
+    return 1
 
 
 def what_would_run(loaded: LoadedConfig, environ: Mapping[str, str]) -> dict[str, object]:

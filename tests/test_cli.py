@@ -30,6 +30,8 @@ def config_file(directory: Path, **sections: object) -> str:
         ["positional"],
         ["--json"],
         ["--check", "--print-config"],
+        ["--check", "--version"],
+        ["--config", "ray.json", "--json"],
         ["--conf", "ray.json"],
         ["--check", "--json=yes"],
     ],
@@ -50,6 +52,12 @@ def test_version_and_help_end_with_0(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     for option in ("--config", "--check", "--print-config", "--version", "--json"):
         assert option in shown
+
+
+def test_version_as_json_names_the_python_that_runs_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version", "--json"], {}) == 0
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "version": VERSION, "python": python}
 
 
 def test_check_says_what_would_run_in_aligned_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +169,30 @@ def test_print_config_shows_the_effective_config_without_header_values(
     assert document["server"]["port"] == 4712
     assert document["model"]["adapter"]["headers"] == {"x-upstream": "[redacted]"}
     assert "hush" not in printed
+
+
+def test_print_config_as_json_is_one_line_with_the_same_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path)
+    assert main(["--print-config", "--config", path], {}) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert main(["--print-config", "--json", "--config", path], {}) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert json.loads(printed) == {"ok": True, "config": path, "effective": shown}
+
+
+@pytest.mark.parametrize("action", ["--check", "--print-config"])
+def test_given_a_broken_config_when_looked_at_as_json_then_1_and_the_error_on_standard_output(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, server={"port": 0})
+    assert main([action, "--json", "--config", path], {}) == 1
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert (answer["ok"], answer["error"]["code"], printed.err) == (False, "config_validation_error", "")
+    assert "server.port" in answer["error"]["message"]
 
 
 def test_given_no_config_when_looked_at_then_the_profile_of_the_environment_counts(

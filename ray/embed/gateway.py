@@ -100,15 +100,20 @@ class Gateway:
             raise
         metrics.add_collector(ProcessCollector(read_process))
         self._lag = EventLoopLag(metrics)
-        self._stop_asked.clear()
+        # Made anew: they belong to the event loop they were last waited for on, and a gateway may be started again.
+        self._stop_asked, self._stopping = asyncio.Event(), asyncio.Lock()
         self._door = InProcess(parts)
 
     async def stop(self, drain_ms: int | None = None) -> None:
         """What leaving the block does: take nothing new, let running answers and jobs finish for up to `drain_ms` (as
         given at the start), then close what is left. `serve` returns. May be called again.
 
-        Cancelling it closes everything at once.
+        Cancelling it closes everything at once. After its event loop was closed without it, it can be called on another
+        one, and gives at least the job store free.
         """
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            await self._let_go(self._loop)
+            return
         self._stop_asked.set()
         async with self._stopping:
             if self._parts is None or self._door is None:
@@ -125,6 +130,13 @@ class Gateway:
             finally:
                 self._listens = False
                 self._parts = None
+
+    async def _let_go(self, own: asyncio.AbstractEventLoop) -> None:
+        if not own.is_closed():
+            raise _wrong_loop()
+        parts, self._parts, self._door, self._listens = self._parts, None, None, False
+        if parts is not None and parts.services.jobs is not None:
+            await parts.services.jobs.let_go()
 
     # -- asking it
 
@@ -226,10 +238,7 @@ class Gateway:
         if self._door is None:
             raise RuntimeError("this gateway is not running: use it inside `async with ray.Gateway(...) as gateway:`")
         if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "this gateway belongs to another event loop: call it there with asyncio.run_coroutine_threadsafe, "
-                "or use ray.serve_in_thread"
-            )
+            raise _wrong_loop()
         return self._door
 
 
@@ -300,6 +309,13 @@ async def _drain(parts: GatewayParts, door: InProcess, drain_ms: int) -> None:
     await door.drain(drain_ms / 1000)
     spent_ms = int((time.monotonic() - began) * 1000)
     await parts.stop(max(0, drain_ms - spent_ms), "stop")
+
+
+def _wrong_loop() -> RuntimeError:
+    return RuntimeError(
+        "this gateway belongs to another event loop: call it there with asyncio.run_coroutine_threadsafe, "
+        "or use ray.serve_in_thread"
+    )
 
 
 def _reachable(host: str) -> str:

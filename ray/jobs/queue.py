@@ -156,6 +156,14 @@ class JobQueue:
             await self._store.close()
         return clean
 
+    async def let_go(self) -> None:
+        """Close the store and nothing else, from any event loop: for when the queue's own loop was closed under it, and
+        nothing that ran on it can be ended any more. What was running is taken up by the next start."""
+        self._stopping = True
+        self._open, was_open = False, self._open
+        if was_open:
+            await self._store.close()
+
     # -- submitting
 
     async def submit(

@@ -11,9 +11,10 @@ from ray.clock import Deadline, iso_now
 from ray.config import Config, OpenAICompatibleAdapter
 from ray.errors import RayError
 from ray.providers.base import CallContext, Preparation
-from ray.providers.chat import CHAT_PATH, ChatReader, chat_body
+from ray.providers.chat import CHAT_PATH, COMPLETIONS_PATH, ChatReader, chat_body, completions_body
 from ray.providers.embeddings import embed
-from ray.providers.reading import is_json_object, mapping, timings
+from ray.providers.reading import is_json, is_json_object, mapping, timings
+from ray.providers.refusals import as_clients_fault
 from ray.providers.upstream import Upstream, gather_seconds, is_loading, upstream_status
 from ray.types import (
     Chunk,
@@ -72,26 +73,29 @@ class OpenAICompatibleProvider:
         return Preparation(request)
 
     async def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
-        """Text as it arrives; a JSON answer in one piece, after it was found to be an object or repaired once."""
+        """Text as it arrives; a JSON answer in one piece, after it was found to be JSON or repaired once."""
         request = preparation.request
         started = time.monotonic()
         first: float | None = None
-        pieces: list[str] = []
-        reader = ChatReader(request.max_tokens)
+        gathered: list[Chunk] = []
+        reader = ChatReader(request.max_tokens, request.top_logprobs)
         # Closed with this generator, not by the garbage collector: that is what frees the backend's slot at once.
-        async with aclosing(self._chat(request, context, reader)) as arriving:
-            async for piece in arriving:
-                if first is None:
-                    first = time.monotonic()
-                if request.wants_json:
-                    pieces.append(piece)
-                else:
-                    yield Chunk(piece)
+        try:
+            async with aclosing(self._call(request, context, reader)) as arriving:
+                async for chunk in arriving:
+                    if first is None:
+                        first = time.monotonic()
+                    if request.wants_json and not chunk.tool_calls:
+                        gathered.append(chunk)
+                    else:
+                        yield chunk
+        except RayError as error:
+            raise as_clients_fault(error, request) from None
         reader.check_complete()
-        finish = _finish(reader, started, first)
-        if request.wants_json:
-            answer, finish = await self._as_json_object("".join(pieces), finish, request, context)
-            yield Chunk(answer)
+        finish = _finish("openai-completions" if request.is_raw else "openai-chat", reader, started, first)
+        if gathered:
+            answer, finish = await self._as_json(_joined(gathered), finish, request, context)
+            yield answer
         yield Chunk(finish=finish)
 
     async def health(self) -> Health:
@@ -110,50 +114,53 @@ class OpenAICompatibleProvider:
     async def close(self) -> None:
         await self._upstream.close()
 
-    async def _chat(
+    async def _call(
         self, request: InferenceRequest, context: CallContext, reader: ChatReader
-    ) -> AsyncGenerator[str, None]:
-        """One chat call: yields the pieces of its text that are not empty."""
-        body = chat_body(self._adapter.model_ref, request, context.request_id)
+    ) -> AsyncGenerator[Chunk, None]:
+        """One generation: yields what it says, piece by piece."""
+        path, body_of = (COMPLETIONS_PATH, completions_body) if request.is_raw else (CHAT_PATH, chat_body)
+        body = body_of(self._adapter.model_ref, request, context.request_id)
         async with self._upstream.stream(
-            CHAT_PATH, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
+            path, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
         ) as answer:
             if not answer.is_event_stream:
-                piece = reader.take_whole(await answer.document())
-                if piece:
-                    yield piece
+                whole = reader.take_whole(await answer.document())
+                if whole is not None:
+                    yield whole
                 return
             async for events in answer:
-                for piece in filter(None, [reader.feed(data) for data in events]):
-                    yield piece
+                for chunk in filter(None, [reader.feed(data) for data in events]):
+                    yield chunk
                 if reader.reported_error is not None:
-                    raise self._upstream.reported(CHAT_PATH, reader.reported_error)
+                    raise self._upstream.reported(path, reader.reported_error)
                 if reader.done:
                     return
 
-    async def _as_json_object(
-        self, answer: str, finish: Finish, request: InferenceRequest, context: CallContext
-    ) -> tuple[str, Finish]:
-        """The answer if it is a JSON object, else what one repair call makes of it.
+    async def _as_json(
+        self, answer: Chunk, finish: Finish, request: InferenceRequest, context: CallContext
+    ) -> tuple[Chunk, Finish]:
+        """The answer if it is JSON, else what one repair call makes of it.
 
-        An answer cut at its token limit is left alone: `finish` says so, and a short repair cannot complete it. If the
-        repair does not give an object either, the first answer stands; the diagnostics say that it failed.
+        An answer cut at its token limit is left alone: `finish` says so, and a short repair cannot complete it; so is
+        one that calls tools. If the repair does not give JSON either, the first answer stands; the diagnostics say that
+        it failed. Whether the JSON conforms to a schema is the backend's business.
         """
-        if finish.reason == "length" or is_json_object(answer):
+        is_good = is_json if request.response_format == "json_schema" else is_json_object
+        if finish.reason != "stop" or is_good(answer.text):
             return answer, finish
-        repair = _repair_request(request, answer)
+        repair = _repair_request(request, answer.text)
         reader = ChatReader(repair.max_tokens)
-        pieces = [piece async for piece in self._chat(repair, context, reader)]
+        repaired = "".join([chunk.text async for chunk in self._call(repair, context, reader)])
         reader.check_complete()
-        repaired = "".join(pieces)
-        succeeded = is_json_object(repaired)
+        succeeded = is_good(repaired)
         diagnostics = finish.diagnostics or ProviderDiagnostics()
         finish = replace(
             finish,
             tokens=_sum(finish.tokens, reader.usage),
             diagnostics=replace(diagnostics, json_repair_attempted=True, json_repair_succeeded=succeeded),
         )
-        return (repaired if succeeded else answer), finish
+        # The probabilities are those of the faulty answer.
+        return (Chunk(repaired) if succeeded else answer), finish
 
     async def _probe(self) -> tuple[ProviderStatus, dict[str, object]]:
         try:
@@ -212,10 +219,10 @@ class OpenAICompatibleProvider:
         }
 
 
-def _finish(reader: ChatReader, started: float, first: float | None) -> Finish:
+def _finish(shape: str, reader: ChatReader, started: float, first: float | None) -> Finish:
     now = time.monotonic()
     diagnostics = ProviderDiagnostics(
-        request_shape="openai-chat",
+        request_shape=shape,
         tokens_cached=reader.tokens_cached,
         timings=timings(
             reader.timings,
@@ -227,7 +234,8 @@ def _finish(reader: ChatReader, started: float, first: float | None) -> Finish:
 
 
 def _repair_request(request: InferenceRequest, answer: str) -> InferenceRequest:
-    return InferenceRequest(
+    return replace(
+        request,
         messages=(
             Message("system", _REPAIR_SYSTEM),
             Message("user", f"Request:\n{request.messages[-1].content}\n\nFaulty answer:\n{answer}"),
@@ -235,7 +243,19 @@ def _repair_request(request: InferenceRequest, answer: str) -> InferenceRequest:
         max_tokens=max(MIN_REPAIR_TOKENS, min(request.max_tokens, MAX_REPAIR_TOKENS)),
         temperature=0.0,
         top_p=1.0,
-        response_format="json_object",
+        seed=None,
+        stop=(),
+        tools=None,
+        tool_choice=None,
+        top_logprobs=None,
+        is_raw=False,
+    )
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        "".join(chunk.text for chunk in chunks),
+        logprobs=tuple(logprob for chunk in chunks for logprob in chunk.logprobs),
     )
 
 

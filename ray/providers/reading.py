@@ -54,6 +54,15 @@ def is_json_object(text: str) -> bool:
         return False
 
 
+def is_json(text: str) -> bool:
+    """Whether the whole text is one JSON document of any kind."""
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
+
+
 def mapping(value: object) -> Mapping[str, object]:
     """`value` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}

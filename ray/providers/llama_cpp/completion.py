@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 from ray.errors import RayError
+from ray.providers.logprobs import token_logprobs
 from ray.providers.reading import count, mapping, parse_json, text, text_limit, timings
-from ray.types import Counts, Finish, InferenceRequest, ProviderDiagnostics
+from ray.types import Chunk, Counts, Finish, InferenceRequest, ProviderDiagnostics
 
 COMPLETION_PATH = "/completion"
 # The last event otherwise echoes the whole prompt and some fifty settings.
@@ -21,6 +23,7 @@ RESPONSE_FIELDS = (
     "stop_type",
     "timings",
 )
+PROBABILITIES = "completion_probabilities"
 
 
 def completion_body(
@@ -43,8 +46,14 @@ def completion_body(
         body["seed"] = request.seed
     if request.stop:
         body["stop"] = list(request.stop)
-    if request.wants_json:
+    if request.response_format == "json_schema" and request.json_schema is not None:
+        body["json_schema"] = json.loads(request.json_schema)
+    elif request.wants_json:
         body["json_schema"] = {"type": "object"}
+    if request.top_logprobs is not None:
+        # With 0 there would be no probabilities at all.
+        body["n_probs"] = max(1, request.top_logprobs)
+        body["response_fields"] = [*RESPONSE_FIELDS, PROBABILITIES]
     if slot_id is not None:
         body["id_slot"] = slot_id
     return body
@@ -57,28 +66,39 @@ class CompletionReader:
     longer than its token limit allows. An error reported in mid-stream is left in `reported_error`.
     """
 
-    def __init__(self, max_tokens: int) -> None:
-        self.last: Mapping[str, object] | None = None
+    path = COMPLETION_PATH
+
+    def __init__(self, max_tokens: int, top_logprobs: int | None = None) -> None:
+        self._last: Mapping[str, object] | None = None
+        self._top_logprobs = top_logprobs
         self.reported_error: object = None
         self._chars = 0
         self._max_chars = text_limit(max_tokens)
 
-    def feed(self, data: str) -> str:
-        """The text that one event adds, usually a token."""
-        if self.last is not None or self.reported_error is not None:
-            return ""
+    @property
+    def is_over(self) -> bool:
+        """Whether the last event has been read."""
+        return self._last is not None
+
+    def feed(self, data: str) -> Chunk | None:
+        """What one event adds, usually a token; None when that is nothing."""
+        if self._last is not None or self.reported_error is not None:
+            return None
         try:
             event = mapping(parse_json(data))
         except ValueError as error:
             raise _invalid(f"an event is not JSON ({error})") from None
-        return self.take(event)
+        return self._take(event)
 
-    def take(self, event: Mapping[str, object]) -> str:
-        """The text of one parsed event, or of a whole answer."""
+    def take_whole(self, document: object) -> Chunk | None:
+        """An answer that came in one piece."""
+        return self._take(mapping(document))
+
+    def _take(self, event: Mapping[str, object]) -> Chunk | None:
         if "error" in event:
             # A bare `null` must count as an error too.
             self.reported_error = event["error"] or "unspecified"
-            return ""
+            return None
         content = event.get("content")
         if not isinstance(content, str):
             raise _invalid("an event has no content")
@@ -90,21 +110,24 @@ class CompletionReader:
                 details={"maxChars": self._max_chars, "actualChars": self._chars},
             )
         if event.get("stop") is True:
-            self.last = event
-        return content
+            self._last = event
+        if self._top_logprobs is None:
+            return Chunk(content) if content else None
+        logprobs = token_logprobs(event.get(PROBABILITIES), self._top_logprobs)
+        return Chunk(content, logprobs=logprobs) if content or logprobs else None
 
     @property
     def tokens_evaluated(self) -> int | None:
         """Tokens of the whole prompt, whether read now or reused."""
-        return count((self.last or {}).get("tokens_evaluated"))
+        return count((self._last or {}).get("tokens_evaluated"))
 
     def finish(
         self, prepared: ProviderDiagnostics | None, prompt_tokens: int | None, ttft_ms: float | None, total_ms: float
     ) -> Finish:
         """What the last event says. `prompt_tokens`: the prepared count, used when the backend gives none."""
-        if self.last is None:
+        if self._last is None:
             raise _invalid("it ended in the middle")
-        last = self.last
+        last = self._last
         given = mapping(last.get("timings"))
         evaluated = self.tokens_evaluated
         prompt = evaluated if evaluated is not None else prompt_tokens

@@ -19,15 +19,18 @@ FALLBACK = "ray-chat-fallback"
 PLAIN_COMPLETION = "plain-completion"
 # What a backend answers when it cannot render: no such route, no template, or a template that refuses the roles.
 _CANNOT_RENDER = frozenset({400, 404, 405, 422, 500, 501})
-_ROLE_LABELS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_ROLE_LABELS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool"}
 
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
-    """The decision and why. `name` is `NATIVE_TEMPLATE`, `PROMPT_SCAFFOLD` or `FALLBACK`."""
+    """The decision and why. `name` is `NATIVE_TEMPLATE`, `PROMPT_SCAFFOLD`, `FALLBACK` or `raw`."""
 
     name: str
     reason: str
+
+
+RAW = PromptFormat("raw", "the prompt is read as it was sent")
 
 
 def choose_format(capabilities: Capabilities, preference: str | None) -> PromptFormat:

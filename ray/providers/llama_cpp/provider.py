@@ -19,14 +19,17 @@ from ray.prompts import catalog_of
 from ray.providers.base import CallContext, PrefixObserver, Preparation, PromptPrefix
 from ray.providers.embeddings import embed
 from ray.providers.llama_cpp.capabilities import CapabilityReader
-from ray.providers.llama_cpp.completion import COMPLETION_PATH, CompletionReader, completion_body
+from ray.providers.llama_cpp.chat_call import ChatCallReader, chat_call_body, check_tool_request
+from ray.providers.llama_cpp.completion import CompletionReader, completion_body
 from ray.providers.llama_cpp.health import HealthProbe
 from ray.providers.llama_cpp.prefixes import SharedBeginnings
 from ray.providers.llama_cpp.rendering import PromptRenderer, RenderedPrompt
 from ray.providers.llama_cpp.slot_actions import SlotActions
 from ray.providers.llama_cpp.slots import SlotReader
 from ray.providers.llama_cpp.tokens import TokenCounter
-from ray.providers.reading import mapping
+from ray.providers.llama_cpp.tool_ability import ToolAbility
+from ray.providers.refusals import as_clients_fault
+from ray.providers.tool_calls import wants_tools
 from ray.providers.upstream import Upstream, gather_seconds, is_loading
 from ray.types import Chunk, Embeddings, Finish, Health, InferenceRequest, ProviderDiagnostics
 
@@ -75,6 +78,7 @@ class LlamaCppProvider:
         self._capabilities = CapabilityReader(self._upstream, self._window, self._on_new_backend)
         self._slots = SlotReader(self._upstream, self._window, adapter.slot_snapshot_timeout_ms)
         self._tokens = TokenCounter(self._upstream)
+        self._tools = ToolAbility(self._upstream)
         self._store = self._prefix_store(config, observer)
         self._beginnings = SharedBeginnings(config.prefix_store.min_tokens)
         self._renderer = PromptRenderer(
@@ -125,6 +129,9 @@ class LlamaCppProvider:
         capabilities = await self._capabilities.get()
         if self._store is not None:
             await self._store.meet(capabilities)
+        if wants_tools(request):
+            check_tool_request(request)
+            await self._tools.check(context.deadline)
         rendered = await self._renderer.render(request, capabilities, context.deadline)
         window = capabilities.context_window or self._window
         tokens = await self._counted(rendered, request.max_tokens, window, context.deadline)
@@ -174,7 +181,6 @@ class LlamaCppProvider:
         if not preparation.prompt:
             raise RayError("provider_invalid_response", "the preparation holds no prompt", status=500)
         request = preparation.request
-        reader = CompletionReader(request.max_tokens)
         slot_id = self._slot_to_name(preparation.diagnostics)
         started = time.monotonic()
         ttft_ms: float | None = None
@@ -183,36 +189,49 @@ class LlamaCppProvider:
             slot_id = placement.slot
             if placement.ready:
                 yield Chunk()
-        body = completion_body(request, preparation.prompt, cache_prompt=self._adapter.cache_prompt, slot_id=slot_id)
+        reader, body = self._call(request, preparation.prompt, context, slot_id)
         try:
             async with self._upstream.stream(
-                COMPLETION_PATH, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
+                reader.path, body, deadline=context.deadline, gather_seconds=lambda: gather_seconds(context)
             ) as answer:
                 if not answer.is_event_stream:
-                    piece = reader.take(mapping(await answer.document()))
-                    if piece:
-                        yield Chunk(piece)
+                    whole = reader.take_whole(await answer.document())
+                    if whole is not None:
+                        yield whole
                 else:
                     async for events in answer:
-                        for piece in filter(None, [reader.feed(data) for data in events]):
+                        for chunk in filter(None, [reader.feed(data) for data in events]):
                             if ttft_ms is None:
                                 ttft_ms = (time.monotonic() - started) * 1000
                                 self._reading_over(placement)
-                            yield Chunk(piece)
-                        if reader.last is not None or reader.reported_error is not None:
+                            yield chunk
+                        if reader.is_over or reader.reported_error is not None:
                             break
                 if reader.reported_error is not None:
-                    raise self._upstream.reported(COMPLETION_PATH, reader.reported_error)
+                    raise self._upstream.reported(reader.path, reader.reported_error)
         except RayError as error:
             self._doubt_backend(error)
             if self._store is not None and placement is not None:
                 self._store.broken(placement)
-            raise
+            raise as_clients_fault(error, request) from None
         total_ms = (time.monotonic() - started) * 1000
         finish = reader.finish(preparation.diagnostics, preparation.prompt_tokens, ttft_ms, total_ms)
         if reader.tokens_evaluated is not None:
             self._tokens.learn(preparation.prompt, reader.tokens_evaluated)
         yield Chunk(finish=self._with_prefix_use(finish, placement))
+
+    def _call(
+        self, request: InferenceRequest, prompt: str, context: CallContext, slot_id: int | None
+    ) -> tuple[CompletionReader | ChatCallReader, dict[str, object]]:
+        """Who reads the answer, and the body to send."""
+        cache_prompt = self._adapter.cache_prompt
+        if wants_tools(request):
+            body = chat_call_body(
+                self._adapter.model_ref, request, context.request_id, cache_prompt=cache_prompt, slot_id=slot_id
+            )
+            return ChatCallReader(request.max_tokens), body
+        body = completion_body(request, prompt, cache_prompt=cache_prompt, slot_id=slot_id)
+        return CompletionReader(request.max_tokens, request.top_logprobs), body
 
     async def _counted(self, rendered: RenderedPrompt, max_tokens: int, window: int, deadline: Deadline) -> int:
         """Tokens of the prompt, or an upper bound where that is near and there is plenty of room.
@@ -303,4 +322,5 @@ class LlamaCppProvider:
         self._renderer.forget()
         self._beginnings.forget()
         self._tokens.forget()
+        self._tools.forget()
         self._slots.forget()

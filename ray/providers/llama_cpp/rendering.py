@@ -20,15 +20,19 @@ from ray.errors import RayError
 from ray.prompts import Scaffold, TemplateCatalog, build_scaffold, marked_values, messages_of
 from ray.providers.chat import chat_messages
 from ray.providers.llama_cpp.capabilities import Capabilities
+from ray.providers.llama_cpp.chat_call import NO_THINKING
 from ray.providers.llama_cpp.prompt_format import (
     NATIVE_TEMPLATE,
     PROMPT_SCAFFOLD,
+    RAW,
     PromptFormat,
     after_failure,
     choose_format,
     fallback_prompt,
 )
 from ray.providers.reading import mapping
+from ray.providers.refusals import TOOLS_REMEDY, as_clients_fault
+from ray.providers.tool_calls import refusal, tool_fields, wants_tools
 from ray.providers.upstream import Upstream
 from ray.types import InferenceRequest, Message
 
@@ -102,20 +106,24 @@ class PromptRenderer:
 
     async def render(self, request: InferenceRequest, capabilities: Capabilities, deadline: Deadline) -> RenderedPrompt:
         """Raises `RayError` when the backend cannot be asked at all; one that only cannot render gets labelled text."""
+        if request.is_raw:
+            return RenderedPrompt(request.messages[-1].content, RAW)
         choice = choose_format(capabilities, self._preference)
         if choice.name != NATIVE_TEMPLATE:
+            if wants_tools(request):
+                raise refusal(TOOLS_REMEDY)
             return await self._framed(request, choice, self._labelled)
 
         async def native(conversation: tuple[Message, ...]) -> str:
-            return await self._native(conversation, deadline)
+            return await self._native(conversation, request, deadline)
 
         try:
             return await self._framed(request, choice, native)
         except RayError as error:
             self._doubt(error)
             other = after_failure(error)
-            if other is None:
-                raise
+            if other is None or wants_tools(request):
+                raise as_clients_fault(error, request) from None
             return await self._framed(request, other, self._labelled)
 
     def forget(self) -> None:
@@ -126,19 +134,19 @@ class PromptRenderer:
     async def _framed(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> RenderedPrompt:
         gaps = self._template_gaps(request, choice) or self._conversation_gaps(request, choice)
         if gaps is None:
-            return RenderedPrompt(await self._remembered(request.messages, choice, text_of), choice)
+            return RenderedPrompt(await self._remembered(request, choice, text_of), choice)
         frame = self._frames.get(gaps.key)
         if frame is None:
             frame = Frame(gaps.cut(await text_of(gaps.marked)))
             self._frames.put(gaps.key, frame)
         if frame.scaffold is None:
-            return RenderedPrompt(await self._remembered(request.messages, choice, text_of), choice)
+            return RenderedPrompt(await self._remembered(request, choice, text_of), choice)
         head = frame.scaffold.fixed_head
         is_whole = len(gaps.marked) == len(request.messages)
         is_plain = is_whole and all(map(_is_plain, gaps.values.values()))
         if frame.fits and is_plain:
             return RenderedPrompt(frame.scaffold.render(gaps.values), gaps.format, head)
-        prompt = await self._remembered(request.messages, choice, text_of)
+        prompt = await self._remembered(request, choice, text_of)
         if frame.fits is None and is_plain:
             frame.fits = prompt == frame.scaffold.render(gaps.values)
         return RenderedPrompt(prompt, choice, head if prompt.startswith(head) else "")
@@ -160,7 +168,8 @@ class PromptRenderer:
 
         is_native = choice.name == NATIVE_TEMPLATE
         shown = PromptFormat(PROMPT_SCAFFOLD, "the prompt template's scaffold") if is_native else choice
-        return Gaps(_digest((Message("user", choice.name), *marked)), marked, cut, request.template_values, shown)
+        key = _digest(marked, choice.name, request.tools, request.tool_choice)
+        return Gaps(key, marked, cut, request.template_values, shown)
 
     def _conversation_gaps(self, request: InferenceRequest, choice: PromptFormat) -> Gaps | None:
         """The gap of a conversation: all that follows the system text. Earlier turns are a customer's words as well."""
@@ -175,23 +184,28 @@ class PromptRenderer:
             return Scaffold((head, tail), (INPUT,)) if found and self._marker not in tail else None
 
         values = {INPUT: request.messages[-1].content}
-        return Gaps(_digest((Message("user", choice.name), *marked)), marked, cut, values, choice)
+        key = _digest(marked, choice.name, request.tools, request.tool_choice)
+        return Gaps(key, marked, cut, values, choice)
 
-    async def _remembered(self, messages: tuple[Message, ...], choice: PromptFormat, text_of: TextOf) -> str:
+    async def _remembered(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> str:
         if choice.name != NATIVE_TEMPLATE:
-            return await text_of(messages)
-        known = self._prompts.get(messages)
+            return await text_of(request.messages)
+        key = _digest(request.messages, request.tools, request.tool_choice)
+        known = self._prompts.get(key)
         if known is None:
-            known = await text_of(messages)
-            self._prompts.put(messages, known)
+            known = await text_of(request.messages)
+            self._prompts.put(key, known)
         return known
 
     async def _labelled(self, messages: tuple[Message, ...]) -> str:
         return fallback_prompt(messages, self._preference)
 
-    async def _native(self, messages: tuple[Message, ...], deadline: Deadline) -> str:
-        # A small model on a small box has no tokens to spend on thinking; templates without the switch ignore it.
-        body = {"messages": chat_messages(messages), "chat_template_kwargs": {"enable_thinking": False}}
+    async def _native(self, messages: tuple[Message, ...], request: InferenceRequest, deadline: Deadline) -> str:
+        body = {
+            "messages": chat_messages(messages),
+            "chat_template_kwargs": NO_THINKING,
+            **tool_fields(request.tools, request.tool_choice),
+        }
         answer = await self._upstream.call("POST", "/apply-template", body, deadline=deadline)
         prompt = mapping(answer).get("prompt")
         if not isinstance(prompt, str) or not prompt:
@@ -233,24 +247,22 @@ class FrameMemory:
 class PromptMemory:
     """Rendered prompts by conversation: least recently used out, bounded in number and characters.
 
-    The key is a full digest of all messages: two conversations never share an entry.
+    The key is a full digest of all messages and tools: two conversations never share an entry.
     """
 
     def __init__(self) -> None:
         self._prompts: OrderedDict[bytes, str] = OrderedDict()
         self._chars = 0
 
-    def get(self, messages: tuple[Message, ...]) -> str | None:
-        key = _digest(messages)
+    def get(self, key: bytes) -> str | None:
         prompt = self._prompts.get(key)
         if prompt is not None:
             self._prompts.move_to_end(key)
         return prompt
 
-    def put(self, messages: tuple[Message, ...], prompt: str) -> None:
+    def put(self, key: bytes, prompt: str) -> None:
         if len(prompt) > MAX_REMEMBERED_CHARS:
             return
-        key = _digest(messages)
         self._chars += len(prompt) - len(self._prompts.get(key, ""))
         self._prompts[key] = prompt
         while len(self._prompts) > MAX_REMEMBERED_PROMPTS or self._chars > MAX_REMEMBERED_CHARS:
@@ -262,11 +274,23 @@ class PromptMemory:
         self._chars = 0
 
 
-def _digest(messages: tuple[Message, ...]) -> bytes:
+def _digest(messages: tuple[Message, ...], *more: str | None) -> bytes:
     digest = sha256()
-    for message in messages:
-        content = message.content.encode("utf-8", "replace")
+
+    def add(mark: str, text: str) -> None:
+        content = text.encode("utf-8", "replace")
         # Lengths keep the border between two messages: no text can imitate it.
-        digest.update(f"{message.role}:{len(content)}:".encode())
+        digest.update(f"{mark}:{len(content)}:".encode())
         digest.update(content)
+
+    for message in messages:
+        add(message.role, message.content)
+        for call in message.tool_calls:
+            add("call", call.id)
+            add("name", call.name)
+            add("arguments", call.arguments)
+        if message.tool_call_id is not None:
+            add("answers", message.tool_call_id)
+    for text in more:
+        add("none" if text is None else "more", text or "")
     return digest.digest()

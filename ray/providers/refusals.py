@@ -1,0 +1,55 @@
+"""When a backend refuses a request because of what the client put in it: whose fault it is, and what to do about it.
+
+Only what names a JSON schema or tools is the client's: other refusals say that backend and gateway do not fit together.
+"""
+
+from __future__ import annotations
+
+from ray.errors import RayError
+from ray.providers.reading import mapping, parse_json, text
+from ray.providers.tool_calls import refusal, wants_tools
+from ray.providers.upstream import upstream_status
+from ray.types import InferenceRequest
+
+TOOLS_REMEDY = (
+    "the backend's model or chat template knows no tools. Start llama-server with --jinja and a model whose chat "
+    "template has tools, or send the request without tools"
+)
+MAX_REASON_CHARS = 200
+
+
+def as_clients_fault(error: RayError, request: InferenceRequest) -> RayError:
+    """`invalid_request` with the field and the backend's reason, or `error` itself."""
+    status = upstream_status(error)
+    if error.code != "provider_upstream_error" or status not in (400, 422, 500, 501):
+        return error
+    said = upstream_message(error)
+    if wants_tools(request):
+        if "--jinja" in said:
+            return refusal(TOOLS_REMEDY)
+        if status in (400, 422) or "parse tools" in said or "parse messages" in said:
+            return refusal(f"the backend refuses them ({_reason(said)})")
+    if status in (400, 422) and request.json_schema is not None and "schema" in said.lower():
+        return RayError(
+            "invalid_request",
+            f"the backend cannot hold an answer to this JSON schema ({_reason(said)}): simplify it",
+            details={"field": "response_format"},
+        )
+    return error
+
+
+def upstream_message(error: RayError) -> str:
+    """What a backend said when it refused, "" when it said nothing that can be read."""
+    body = mapping(error.details).get("body")
+    try:
+        document = parse_json(body) if isinstance(body, str) else body
+    except ValueError:
+        return ""
+    given = mapping(document)
+    return text(mapping(given.get("error")).get("message"), 4_096) or text(given.get("message"), 4_096) or ""
+
+
+def _reason(said: str) -> str:
+    """The end of the backend's sentence, which names the place; without what it quotes of the request."""
+    lines = [line.strip() for line in said.partition("; tools =")[0].splitlines() if line.strip()]
+    return (lines[-1] if lines else "without a reason")[-MAX_REASON_CHARS:]

@@ -1,0 +1,87 @@
+"""Tool calls as the chat protocol writes them, in requests and in answers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+
+from ray.errors import RayError
+from ray.providers.reading import count, mapping, text
+from ray.types import InferenceRequest, Message, ToolCall, ToolCallPart
+
+MAX_CALLS = 128
+MAX_NAME_CHARS = 256
+MAX_ID_CHARS = 256
+
+
+def wants_tools(request: InferenceRequest) -> bool:
+    """Whether the request, or an earlier turn of it, has to do with tools."""
+    return request.tools is not None or has_tool_turns(request.messages)
+
+
+def has_tool_turns(messages: Sequence[Message]) -> bool:
+    return any(message.tool_calls or message.role == "tool" for message in messages)
+
+
+def refusal(remedy: str) -> RayError:
+    """`invalid_request`: this backend cannot do tools."""
+    return RayError("invalid_request", f"tools cannot be used here: {remedy}", details={"field": "tools"})
+
+
+def tool_fields(tools: str | None, tool_choice: str | None) -> dict[str, object]:
+    """The fields of a request's body, from their JSON text."""
+    body: dict[str, object] = {}
+    if tools is not None:
+        body["tools"] = json.loads(tools)
+        if tool_choice is not None:
+            body["tool_choice"] = json.loads(tool_choice)
+    return body
+
+
+def calls_of(calls: Sequence[ToolCall]) -> list[dict[str, object]]:
+    """What an assistant's turn asked for."""
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+
+
+class ToolCallReader:
+    """The pieces of the calls of one answer. Raises ValueError, with what is wrong, for what cannot be one."""
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._begun)
+
+    def take(self, value: object) -> tuple[ToolCallPart, ...]:
+        """From the `tool_calls` of a delta, or of a whole message."""
+        entries = value if isinstance(value, list) else []
+        return tuple(self._part(position, entry) for position, entry in enumerate(entries))
+
+    def _part(self, position: int, entry: object) -> ToolCallPart:
+        given = mapping(entry)
+        function = mapping(given.get("function"))
+        index = count(given.get("index"))
+        if index is None:
+            index = position
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):
+            # Some servers give the object itself.
+            arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        if not isinstance(arguments, str):
+            arguments = ""
+        if index in self._begun:
+            return ToolCallPart(index, arguments=arguments)
+        name = text(function.get("name"), MAX_NAME_CHARS)
+        if name is None:
+            raise ValueError("a tool call has no name")
+        if index >= MAX_CALLS:
+            raise ValueError(f"it has more than {MAX_CALLS} tool calls")
+        self._begun.add(index)
+        return ToolCallPart(
+            index, text(given.get("id"), MAX_ID_CHARS) or f"call_{secrets.token_hex(12)}", name, arguments
+        )

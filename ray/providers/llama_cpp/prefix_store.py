@@ -47,7 +47,8 @@ NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
 class Placement:
     """What was done for one generation. `slot`: to name in the request, None to let the server choose; `state` and
     `reused`: how the prefix came in, and its tokens that were not read again on the way; `ready`: the prefix is claimed
-    to be in the slot, all `tokens` of it."""
+    to be in the slot, all `tokens` of it; `continues`: so are earlier turns of the conversation; `intrusions`: how many
+    there had been before."""
 
     slot: int | None
     state: PrefixState = "none"
@@ -55,6 +56,8 @@ class Placement:
     reused: int = 0
     tokens: int = 0
     ready: bool = False
+    continues: bool = False
+    intrusions: int = 0
 
 
 class PrefixStore:
@@ -72,6 +75,7 @@ class PrefixStore:
         """`look` asks the backend what it is, and never raises."""
         self.min_tokens = config.min_tokens
         self.epoch = 0
+        self.intrusions = 0
         self._min_sightings = config.min_sightings
         self._profile = profile
         self._actions = actions
@@ -142,6 +146,7 @@ class PrefixStore:
         """Something else uses slots of the server's own choice: what they hold from now on is not known."""
         self._held.clear()
         self.epoch += 1
+        self.intrusions += 1
 
     # -- before and after a generation
 
@@ -155,10 +160,18 @@ class PrefixStore:
         return PromptPrefix(key, text, tokens, worth_saving=sightings >= self._min_sightings)
 
     async def place(
-        self, slot: int, prefix: PromptPrefix | None, hot: bool, deadline: Deadline, crowding: Sequence[int] = ()
+        self,
+        slot: int,
+        prefix: PromptPrefix | None,
+        hot: bool,
+        deadline: Deadline,
+        crowding: Sequence[int] = (),
+        *,
+        continues: bool = False,
     ) -> Placement:
         """Bring `prefix` into `slot`. `hot`: the scheduler knows nothing against its being there already; `crowding`:
-        idle slots that may leave no room for it, and are emptied.
+        idle slots that may leave no room for it, and are emptied; `continues`: the slot holds the earlier turns of this
+        conversation, which restoring or evaluating the prefix would cut off.
 
         While this runs, and if it is cancelled, nothing is claimed about the slot. Raises `request_timeout` only.
         """
@@ -172,6 +185,8 @@ class PrefixStore:
         held = self._held.pop(slot, None)
         if prefix is None or not self._is_of(prefix):
             return Placement(slot)
+        if continues and held is not None and self._proofs.trusts_hot:
+            return self._left_alone(slot, prefix, held)
         is_hot = hot and held == prefix.key and self._proofs.trusts_hot
         if not is_hot:
             restored = await self._restored(slot, prefix, deadline)
@@ -185,16 +200,19 @@ class PrefixStore:
             finally:
                 del self._reading[prefix.key]
                 reading.set_result(None)
-        if is_hot:
-            self._held[slot] = prefix.key
-            return Placement(slot, "hot", prefix, tokens=prefix.tokens, ready=True)
-        # Read as a part of the whole prompt.
-        return Placement(slot, "evaluated", prefix)
+        return self._left_alone(slot, prefix, held if is_hot else None)
+
+    def _left_alone(self, slot: int, prefix: PromptPrefix, held: str | None) -> Placement:
+        if held != prefix.key:
+            # Read as a part of the whole prompt, unless the slot happens to hold it.
+            return Placement(slot, "evaluated", prefix)
+        self._held[slot] = held
+        return Placement(slot, "hot", prefix, tokens=prefix.tokens, ready=True)
 
     def reading_over(self, placement: Placement) -> None:
         """The first token of the answer has come, so the whole prompt is in the slot."""
-        if placement.slot is not None and placement.prefix is not None:
-            self._held[placement.slot] = placement.prefix.key
+        if placement.slot is not None:
+            self._held[placement.slot] = "" if placement.prefix is None else placement.prefix.key
 
     def broken(self, placement: Placement) -> None:
         """The generation failed: nobody knows what the slot holds."""
@@ -215,17 +233,21 @@ class PrefixStore:
             return PrefixUse("none", 0)
         self._proofs.slot_kept()
         prefix = placement.prefix
+        read_before = answer.tokens_cached or 0
         if prefix is None:
-            return PrefixUse("none", 0)
-        cached = min(answer.tokens_cached or 0, prefix.tokens)
+            return PrefixUse("hot", read_before) if placement.continues and read_before else PrefixUse("none", 0)
+        cached = min(read_before, prefix.tokens)
         state, reused = placement.state, placement.reused
-        if not self._proven(placement, answer.tokens_cached or 0):
+        if not self._proven(placement, read_before):
             state, reused = "none", min(reused, cached)
         elif not placement.ready:
             # Nothing was claimed, but the slot may have held the prefix by chance.
             state, reused = "hot" if covers(cached, prefix.tokens) else "evaluated", cached
         elif state != "evaluated":
             reused = cached
+        if state == "hot":
+            # Whatever else of the conversation was there has not been read again either.
+            reused = read_before
         self._books.hit(state, reused, self._speed.seconds(reused))
         return PrefixUse(state, reused)
 
@@ -421,6 +443,9 @@ class PrefixStore:
         if covers(cached, placement.tokens):
             self._proofs.held(placement.state)
             return True
+        if placement.intrusions != self.intrusions:
+            # Not the backend's fault.
+            return False
         self._books.proof_failed()
         self._suspect()
         if placement.state == "hot":

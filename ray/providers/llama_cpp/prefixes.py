@@ -110,6 +110,12 @@ class SharedBeginnings:
             self._chars -= dropped.chars
         return known.shared
 
+    def known(self, family: str, prompt: str) -> str:
+        """What is established of the family, if `prompt` begins with it, else ""; learns nothing."""
+        found = self._families.get(family)
+        shared = "" if found is None else found.shared
+        return shared if prompt.startswith(shared) else ""
+
     def forget(self) -> None:
         self._families.clear()
         self._chars = 0

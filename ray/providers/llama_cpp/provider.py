@@ -146,7 +146,7 @@ class LlamaCppProvider:
             total_slots=capabilities.total_slots,
             context_window=window,
         )
-        prefix = await self._prefix(rendered, context)
+        prefix = await self._prefix(rendered, request, context)
         return Preparation(request, rendered.prompt, tokens, window, diagnostics, prefix)
 
     def stream(self, preparation: Preparation, context: CallContext) -> AsyncIterator[Chunk]:
@@ -260,7 +260,9 @@ class LlamaCppProvider:
         look = self._capabilities.refresh
         return PrefixStore(config.prefix_store, self._adapter.launch_profile, actions, look, observer)
 
-    async def _prefix(self, rendered: RenderedPrompt, context: CallContext) -> PromptPrefix | None:
+    async def _prefix(
+        self, rendered: RenderedPrompt, request: InferenceRequest, context: CallContext
+    ) -> PromptPrefix | None:
         """The beginning that this prompt shares with its family: what is declared, or what has been learned if that is
         worth more. Raises `request_timeout` only."""
         store = self._store
@@ -271,20 +273,36 @@ class LlamaCppProvider:
         if len(head) >= least:
             head_tokens = await self._tokens.count(head, context.deadline)
         family = f"{context.family} {sha256(head.encode('utf-8', 'replace')).hexdigest()}"
-        shared = self._beginnings.sight(family, rendered.prompt)
+        shared = self._shared_beginning(rendered, family, request)
         if len(shared) >= len(head) + least:
             shared_tokens = await self._tokens.count(shared, context.deadline)
             if shared_tokens >= least and (head_tokens < least or shared_tokens >= head_tokens + least):
                 return store.prefix(shared, shared_tokens, wanted=context.warming)
         return store.prefix(head, head_tokens, wanted=context.warming)
 
+    def _shared_beginning(self, rendered: RenderedPrompt, family: str, request: InferenceRequest) -> str:
+        """Learned from single messages only: earlier turns are one customer's words, and a raw prompt may hold some."""
+        if request.is_raw:
+            return ""
+        spoken = [message.role for message in request.messages if message.role != "system"]
+        if spoken == ["user"]:
+            return self._beginnings.sight(family, rendered.prompt)
+        return self._beginnings.known(family, rendered.prompt)
+
     async def _placed(self, preparation: Preparation, context: CallContext) -> Placement | None:
         """None while the server chooses its slots."""
         if self._store is None or context.slot is None:
             return None
-        return await self._store.place(
-            context.slot, preparation.prefix, context.hot, context.deadline, context.crowding
+        intrusions = self._store.intrusions
+        placement = await self._store.place(
+            context.slot,
+            preparation.prefix,
+            context.hot,
+            context.deadline,
+            context.crowding,
+            continues=context.continues,
         )
+        return replace(placement, continues=context.continues, intrusions=intrusions)
 
     def _reading_over(self, placement: Placement | None) -> None:
         if self._store is not None and placement is not None:

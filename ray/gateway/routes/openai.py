@@ -31,6 +31,8 @@ from ray.runtime import Reader
 MODEL_PREFIX = "/v1/models/"
 DEGRADED_HEADER = "x-ray-degraded"
 MAX_SHOWN_MODEL_CHARS = 128
+# OpenAI's clients repeat whatever failed with a status of 500 or more, unless they are told not to.
+NO_RETRY = ("x-should-retry", "false")
 
 
 async def chat(services: Services, exchange: Exchange) -> Response:
@@ -62,7 +64,13 @@ async def embeddings(services: Services, exchange: Exchange) -> Response:
     asked = embedding_request(await _body(services, exchange))
     check_model(services, asked.model)
     runtime = services.runtime
-    found = await runtime.embed(asked.texts, exchange.caller, runtime.new_deadline(), exchange.request_id)
+    exchange.reported = True  # what the runtime raises it has logged
+    try:
+        found = await runtime.embed(asked.texts, exchange.caller, runtime.new_deadline(), exchange.request_id)
+    except RayError as error:
+        if error.code == "embeddings_unsupported":
+            exchange.headers.append(NO_RETRY)
+        raise
     return json_response(200, embeddings_document(found, as_base64=asked.as_base64), exchange.headers)
 
 

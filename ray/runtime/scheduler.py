@@ -389,7 +389,7 @@ class Scheduler:
                     self._table.forget(admission.slot)
                 self._table.give_back(admission.slot, admission.held_tokens if is_known else None)
             elif not admission.ticket.is_pinnable:
-                self._table.forget_idle()
+                self._table.forget_idle(cost)
             self._release_crowding(admission)
             del self._running[order]
             self._inflight_tokens -= cost

@@ -168,9 +168,11 @@ class SlotTable:
         if slot is not None:
             self._slots[number] = _unknown(slot)
 
-    def forget_idle(self) -> None:
-        """Somebody used slots that nobody chose: any that is free now may hold something else."""
-        self._slots = {slot.id: slot if slot.busy else _unknown(slot) for slot in self._slots.values()}
+    def forget_idle(self, tokens: int) -> None:
+        """Work of up to `tokens` was done in slots that nobody chose: any that is free now may hold it."""
+        for slot in self._slots.values():
+            if not slot.busy:
+                self._slots[slot.id] = replace(_unknown(slot), tokens=max(slot.tokens, tokens))
 
     def clear_away(self, lost: Iterable[Slot]) -> None:
         """These idle slots may lose their content, and are not given away while somebody may empty them."""

@@ -9,8 +9,9 @@ from ray.clock import Deadline, iso_now
 from ray.providers import CallContext, Preparation, PromptPrefix
 from ray.types import Chunk, Embeddings, Finish, Health, InferenceRequest, ProviderDiagnostics
 
-# One step of a script: a text is streamed, an event is waited for, a finish ends the answer, an exception is raised.
-Step = str | asyncio.Event | Finish | BaseException
+# One step of a script: a text or a chunk is streamed, an event is waited for, a finish ends the answer, an exception is
+# raised.
+Step = str | Chunk | asyncio.Event | Finish | BaseException
 
 STOP = Finish("stop")
 
@@ -106,6 +107,8 @@ class FakeProvider:
             for step in script:
                 if isinstance(step, str):
                     yield Chunk(step)
+                elif isinstance(step, Chunk):
+                    yield step
                 elif isinstance(step, Finish):
                     yield Chunk(finish=step)
                 else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ray.runtime import normalise_request
 from ray.runtime.keys import cache_key, twin_key
-from ray.types import Caller
+from ray.types import Caller, InferenceRequest, Message, ToolCall
 from tests.runtime.support import ALICE, BOB, TINY
 
 BASE: dict[str, object] = {"input": "hi", "system": "s", "maxTokens": 10, "seed": 1, "stop": ["x"]}
@@ -47,6 +49,40 @@ def test_what_does_not_shape_the_answer_is_not_in_the_key(same: dict[str, object
 )
 def test_whatever_shapes_the_answer_is_in_the_key(other: dict[str, object]) -> None:
     assert key(other) != key()
+
+
+TALK = (
+    Message("user", "weather?"),
+    Message("assistant", "", (ToolCall("1", "weather", '{"city":"Bonn"}'),)),
+    Message("tool", "sunny", tool_call_id="1"),
+)
+ASKED = InferenceRequest(TALK, 16, response_format="json_schema", json_schema="{}", tools="[]", top_logprobs=2)
+OTHER_CALL = Message("assistant", "", (ToolCall("1", "weather", '{"city":"Rome"}'),))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"json_schema": '{"type":"object"}'},
+        {"response_format": None, "json_schema": None},
+        {"tools": None},
+        {"tools": '[{"type":"function"}]'},
+        {"tool_choice": '"required"'},
+        {"top_logprobs": None},
+        {"top_logprobs": 0},
+        {"is_raw": True},
+        {"messages": (TALK[0], OTHER_CALL, TALK[2])},
+        {"messages": (TALK[0], Message("assistant", ""), TALK[2])},
+        {"messages": (*TALK[:2], Message("tool", "sunny", tool_call_id="2"))},
+        {"messages": (*TALK[:2], Message("user", "sunny"))},
+    ],
+    ids=lambda changes: f"{changes}"[:60],
+)
+def test_whatever_the_chat_protocol_adds_tells_requests_apart(changes: dict[str, Any]) -> None:
+    other = replace(ASKED, **changes)
+    assert cache_key(other, "m", "input") != cache_key(ASKED, "m", "input")
+    keys = {twin_key(replace(request, dedupe_key="k"), ALICE, None) for request in (ASKED, other)}
+    assert len(keys) == 2
 
 
 def test_models_do_not_share_answers() -> None:

@@ -64,6 +64,20 @@ def test_choice_before_the_guard(
     assert (None if chosen is None else chosen.order) == expected
 
 
+def test_who_continues_a_conversation_goes_before_relatives_that_would_wipe_it_out() -> None:
+    relative = Waiting(1, "draft", 99.5, 0, "a")
+    continues = Waiting(1, "draft", 99.6, 1, "a", "turns:x")
+    places = [relative, continues]
+
+    def chosen(hot: set[str]) -> Waiting | None:
+        return choose(places, now=100, free_tokens=10, lookahead=8, guard_s=5, hot=hot)
+
+    assert chosen({"a", "turns:x"}) is continues
+    assert chosen({"turns:x"}) is continues
+    assert chosen({"a"}) is relative
+    assert chosen({"a", "turns:y"}) is relative
+
+
 @pytest.mark.parametrize(
     ("places", "hot", "held", "expected"),
     [

@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,8 @@ class Backend:
         self.reserved: Counter[int] = Counter()
         self.busy: set[int] = set()
         self.reading: Counter[str] = Counter()  # cold prefixes being read now
+        self.turns: dict[int, set[str]] = {}
+        self.talks: list[tuple[str, str | None]] = []  # conversations that were answered, each with its affinity
 
     def flip(self) -> None:
         self.slots = MAX_SLOTS if self.is_pool_shared else self.chance.choice([None, 1, 2, MAX_SLOTS])
@@ -56,6 +59,7 @@ class Backend:
     def restart(self) -> None:
         self.epoch += 1
         self.content.clear()
+        self.turns.clear()
         self.cells.clear()
 
     def fill(self, slot: int, cells: int) -> None:
@@ -66,13 +70,20 @@ class Backend:
         for idle in sorted(self.cells.keys() - self.busy):
             if sum(self.cells.values()) <= INFLIGHT_TOKENS:
                 return
-            self.cells.pop(idle)
-            self.content[idle] = None
+            self.empty((idle,))
 
     def empty(self, slots: tuple[int, ...]) -> None:
         for slot in slots:
             self.cells.pop(slot, None)
+            self.turns.pop(slot, None)
             self.content[slot] = None
+
+    def answered(self, slot: int, ticket: Ticket) -> str:
+        """The slot ends with another turn of a conversation; the conversation's new key."""
+        key = f"turns:{len(self.talks)}"
+        self.talks.append((key, ticket.affinity))
+        self.turns[slot] = {key, *([ticket.continues] if ticket.continues is not None else [])}
+        return key
 
     def pick(self) -> int:
         """The slot that the backend itself takes."""
@@ -98,6 +109,7 @@ class Watched(Scheduler):
         self.backend = backend
         self.starts = 0
         self.hot_starts = 0
+        self.continued = 0
         self.past_guard = 0
         self.held_back = 0
         self.crowded = 0
@@ -113,6 +125,7 @@ class Watched(Scheduler):
         self._check_prefix(admission, past_guard=past_guard)
         self.starts += 1
         self.hot_starts += admission.hot
+        self.continued += admission.continues
         self.past_guard += past_guard
         self.crowded += bool(admission.crowding)
         for slot in admission.crowding:
@@ -128,7 +141,7 @@ class Watched(Scheduler):
         limit = CONCURRENCY if slots is None else min(CONCURRENCY, slots)
         assert len(running) <= limit
         assert sum(each.ticket.cost for each in running) == self.snapshot().in_flight_tokens <= INFLIGHT_TOKENS
-        if slots is None:
+        if slots is None or not admission.ticket.is_pinnable:
             assert admission.slot is None
             return
         assert admission.slot is not None
@@ -140,6 +153,9 @@ class Watched(Scheduler):
 
     def _check_prefix(self, admission: Admission, *, past_guard: bool) -> None:
         affinity = admission.ticket.affinity
+        if admission.continues:
+            assert admission.slot is not None
+            assert admission.ticket.continues in self.backend.turns[admission.slot], "the conversation is not there"
         if admission.slot is None or affinity is None:
             return
         if admission.hot:
@@ -186,12 +202,14 @@ async def _generate(scheduler: Watched, ticket: Ticket, admission: Admission) ->
     backend.fill(slot, min(backend.cells.get(slot, 0), ticket.cost))  # what does not match the prompt is dropped
     if not admission.hot:
         backend.content[slot] = None
+    backend.turns[slot] = {ticket.continues} if admission.continues and ticket.continues is not None else set()
     if cold and affinity is not None:
         backend.reading[affinity] += 1
     try:
         await asyncio.sleep(chance.uniform(0.01, 0.05) if admission.hot else chance.uniform(0.2, 3.0))
         if chance.random() < 0.05:
             backend.content[slot] = None
+            backend.turns.pop(slot, None)
             raise Broken
         backend.fill(slot, ticket.cost)
         if backend.epoch == epoch:
@@ -205,7 +223,7 @@ async def _generate(scheduler: Watched, ticket: Ticket, admission: Admission) ->
             raise Broken
         tokens = chance.randint(1, ticket.cost)
         backend.fill(slot, tokens)
-        admission.learned(slot, tokens)
+        admission.learned(slot, tokens, backend.answered(slot, ticket) if backend.epoch == epoch else None)
     finally:
         backend.busy.discard(slot)
         if cold and affinity is not None:
@@ -241,6 +259,12 @@ async def _simulate(seed: int, arrivals: int, *, is_pool_shared: bool) -> tuple[
         family = chance.choice(["a", "a", "b", "c", "d", "e", None])
         timeout_ms = chance.choice([TIMEOUT_MS, TIMEOUT_MS, 60_000])
         ticket = Ticket(chance.choice(COSTS), chance.choice(LANES), Deadline.after_ms(timeout_ms), family)
+        roll = chance.random()
+        if roll < 0.3 and backend.talks:
+            continues, affinity = chance.choice(backend.talks[-6:])
+            ticket = replace(ticket, affinity=affinity, continues=continues)
+        elif roll < 0.35:
+            ticket = replace(ticket, affinity=None, is_pinnable=False)
         tasks.append(asyncio.create_task(generation(scheduler, ticket, outcomes)))
         for task in [task for task in tasks if task.done()]:
             tasks.remove(task)
@@ -265,5 +289,5 @@ def test_whatever_happens_limits_hold_nobody_is_overtaken_past_the_guard_and_the
     # The day was one on which something could have gone wrong.
     assert outcomes["answered"] > arrivals / 4
     assert min(outcomes["cancelled"], outcomes["failed"], outcomes["queue_full"]) > 20
-    assert min(scheduler.hot_starts, scheduler.past_guard, scheduler.held_back) > 5
+    assert min(scheduler.hot_starts, scheduler.past_guard, scheduler.held_back, scheduler.continued) > 5
     assert (scheduler.crowded > 20) is is_pool_shared

@@ -39,6 +39,40 @@ def test_assignment(slots: list[Slot], affinity: str | None, wanted: set[str | N
     assert (None if slot is None else slot.id) == expected
 
 
+@pytest.mark.parametrize(
+    ("slots", "wanted", "expected"),
+    [
+        ([Slot(0, "a", used=1), Slot(1, "a", used=2, turns=("x", "y"))], set(), 1),
+        ([Slot(0, "a", used=1), Slot(1, "b", used=2, turns=("y",))], set(), 1),
+        ([Slot(0, "a", used=1), Slot(1, "b", used=2, turns=("y",))], {"b", "y"}, 1),
+        ([Slot(0, "a", used=1, busy=True, turns=("y",)), Slot(1)], set(), 1),
+        ([Slot(0, "a", used=1, turns=("z",)), Slot(1, "a", used=2, turns=("w",))], set(), 0),
+        ([Slot(0, "a", used=1, turns=("z",)), Slot(1, "a", used=2, turns=("w",))], {"z"}, 1),
+        ([Slot(0, "a", used=1, turns=("z",)), Slot(1)], {"z"}, 0),
+    ],
+    ids=[
+        "the one that holds its turns",
+        "that one rather than its affinity",
+        "though others want it",
+        "never a busy one",
+        "among strangers the one not used for longest",
+        "unless somebody waits to go on there",
+        "but its affinity comes before a stranger's conversation",
+    ],
+)
+def test_assignment_of_the_next_turn_of_a_conversation(
+    slots: list[Slot], wanted: set[str | None], expected: int
+) -> None:
+    slot = assign(slots, "a", wanted, "y")
+    assert slot is not None
+    assert slot.id == expected
+
+
+def test_the_conversations_in_free_slots_are_hot() -> None:
+    slots = [Slot(0, "a", turns=("x", "y")), Slot(1, "b", busy=True, turns=("z",)), Slot(2, turns=("w",))]
+    assert free_and_hot(slots) == {"a", "x", "y", "w"}
+
+
 def test_what_a_busy_slot_holds_is_not_hot_in_a_free_one() -> None:
     assert free_and_hot([Slot(0, "a", busy=True), Slot(1, "b"), Slot(2)]) == {"b"}
 
@@ -142,6 +176,51 @@ def test_while_slots_are_assigned_nothing_is_learned_from_answers() -> None:
     table = table_of(2)
     table.learn(1, "z")
     assert held(table) == {0: None, 1: None}
+
+
+def ended(count: int = 2) -> SlotTable:
+    """Every slot holds a conversation."""
+    table = filled(count)
+    for number in range(count):
+        table.ends_with(number, (f"turns {number}",))
+    return table
+
+
+def turns(table: SlotTable) -> list[tuple[str, ...]]:
+    return [slot.turns for slot in sorted(table.slots, key=lambda slot: slot.id)]
+
+
+def test_a_conversation_is_gone_as_soon_as_another_generation_starts_in_its_slot() -> None:
+    table = ended()
+    table.take(0, 10)
+    assert turns(table) == [(), ("turns 1",)]
+    table.give_back(0, 10)
+    assert turns(table) == [(), ("turns 1",)]
+
+
+def test_a_conversation_is_gone_with_everything_else_that_was_known_of_its_slot() -> None:
+    table = ended()
+    table.forget(0)
+    assert turns(table) == [(), ("turns 1",)]
+    table.clear_away(table.slots[1:])
+    assert turns(table) == [(), ()]
+    table = ended()
+    table.follow(2, 1)
+    assert turns(table) == [(), ()]
+    table = ended()
+    table.follow(None, 0)
+    table.follow(2, 0)
+    assert turns(table) == [(), ()]
+
+
+def test_after_work_in_unknown_slots_only_those_are_known_that_were_busy() -> None:
+    table = ended(3)
+    table.take(1, 20)
+    table.ends_with(1, ("later",))
+    table.forget_idle(15)
+    assert held(table) == {0: None, 1: "b", 2: None}
+    assert turns(table) == [(), ("later",), ()]
+    assert [slot.tokens for slot in table.slots] == [15, 20, 15]
 
 
 def test_what_may_lose_its_content_is_not_given_away_until_that_has_happened() -> None:

@@ -17,6 +17,7 @@ from ray.runtime import INFER_FIELDS, Field, OneOf, Text, Whole, read_fields, re
 JOBS_PATH = "/v1/jobs"
 MAX_ID_CHARS = 128
 MAX_SHOWN_CHARS = 128
+MAX_KEY_CHARS = 257  # of Idempotency-Key, with its quotation marks
 MAX_WAIT_SECONDS = 20
 MAX_PAGE = 100
 DEFAULT_PAGE = 20

@@ -22,6 +22,7 @@ PROVIDER_STATES = ("unknown", "ready", "warming", "degraded", "unavailable")
 ROUTES = (
     "/",
     "/livez",
+    "/openapi.json",
     "/readyz",
     "/health",
     "/metrics",

@@ -9,11 +9,12 @@ from ray.gateway.openai.errors import error_document
 from ray.gateway.routes.infer import INFER
 from ray.gateway.routes.jobs import JOB_CANCEL, JOB_DELETE, JOB_LIST, JOB_STATUS, JOB_SUBMIT
 from ray.gateway.routes.openai import CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, MODEL, MODEL_PREFIX, MODELS
+from ray.gateway.routes.openapi import OPENAPI
 from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
 from ray.gateway.routes.route import ErrorStyle, Route
 from ray.gateway.routes.templates import TEMPLATES
 
-__all__ = ["LIVEZ", "Route", "find_route", "refusal_of"]
+__all__ = ["LIVEZ", "Route", "all_routes", "find_route", "refusal_of"]
 
 _JOB_PREFIX = "/v1/jobs/"
 
@@ -31,6 +32,7 @@ _JOB_ACTIONS = {"cancel": _methods(JOB_CANCEL)}
 _MODEL_METHODS = _methods(MODEL)
 _PATHS: dict[str, dict[str, Route]] = {
     "/": _methods(BANNER),
+    "/openapi.json": _methods(OPENAPI),
     "/livez": _methods(LIVEZ),
     "/readyz": _methods(READYZ),
     "/health": _methods(HEALTH),
@@ -44,6 +46,12 @@ _PATHS: dict[str, dict[str, Route]] = {
     "/v1/embeddings": _methods(EMBEDDINGS),
     "/v1/models": _methods(MODELS),
 }
+
+
+def all_routes() -> list[Route]:
+    """Every route, once."""
+    tables = (*_PATHS.values(), _JOB_METHODS, *_JOB_ACTIONS.values(), _MODEL_METHODS)
+    return [route for methods in tables for method, route in methods.items() if method == route.method]
 
 
 class WrongMethod(RayError):

@@ -12,10 +12,10 @@ from ray.gateway.answer_events import start_events
 from ray.gateway.exchange import Exchange
 from ray.gateway.json_request import read_json
 from ray.gateway.responses import json_response, json_text
-from ray.gateway.routes.route import Route
+from ray.gateway.routes.route import BACKEND_CODES, Route
 from ray.gateway.services import Services
 from ray.http import Response, encode_event
-from ray.runtime import normalise_request, result_document
+from ray.runtime import INFER_FIELDS, INFER_RULES, Field, Flag, normalise_request, result_document
 from ray.types import Chunk, InferenceResult
 
 
@@ -73,4 +73,15 @@ class InferEvents:
         return encode_event("error", json_text(error.envelope()))
 
 
-INFER = Route("POST", "/v1/infer", infer, limited=True)
+STREAM = Field("stream", Flag(), "true: the answer comes as server-sent events.", default=False)
+INFER = Route(
+    "POST",
+    "/v1/infer",
+    infer,
+    limited=True,
+    doc="One answer of the model, whole or streamed.",
+    request=(*INFER_FIELDS, STREAM),
+    rules=INFER_RULES,
+    responses={200: "InferenceResult"},
+    codes=("invalid_request", *BACKEND_CODES),
+)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from ray.errors import RayError
 from ray.gateway.exchange import Exchange
 from ray.gateway.job_request import (
+    JOB_FIELDS,
     JOBS_PATH,
+    MAX_ID_CHARS,
+    MAX_KEY_CHARS,
+    PAGE_QUERY,
+    WAIT_QUERY,
     job_id,
     job_options,
     page_query,
@@ -22,7 +27,7 @@ from ray.gateway.responses import NO_STORE, Header, json_response
 from ray.gateway.routes.route import Route
 from ray.gateway.services import Services
 from ray.http import Response
-from ray.runtime import normalise_request
+from ray.runtime import INFER_RULES, Field, Text, normalise_request
 
 if TYPE_CHECKING:
     # A gateway without durable jobs never loads the code for them.
@@ -118,8 +123,75 @@ def shown(code: int, record: JobRecord, exchange: Exchange) -> Response:
 
 
 _ONE = f"{JOBS_PATH}/{{id}}"
-JOB_SUBMIT = Route("POST", JOBS_PATH, submit, limited=True)
-JOB_LIST = Route("GET", JOBS_PATH, listing, limited=True, require=require_queue)
-JOB_STATUS = Route("GET", _ONE, status, limited=True, require=require_queue)
-JOB_DELETE = Route("DELETE", _ONE, delete, limited=True, require=require_queue)
-JOB_CANCEL = Route("POST", f"{_ONE}/cancel", cancel, limited=True, require=require_queue)
+_ID = (Field("id", Text(MAX_ID_CHARS, min_chars=1), "The job's id: letters, digits, underscores and hyphens."),)
+_KEY = Field(
+    "Idempotency-Key",
+    Text(MAX_KEY_CHARS, min_chars=1),
+    "Visible ASCII. The same key with the same body is the same job, however often it is sent.",
+)
+_FIND_CODES = ("async_queue_disabled", "invalid_request", "job_not_found", "job_expired")
+JOB_SUBMIT = Route(
+    "POST",
+    JOBS_PATH,
+    submit,
+    limited=True,
+    doc="Submit a durable job.",
+    request=JOB_FIELDS,
+    rules=INFER_RULES,
+    headers=(_KEY,),
+    responses={202: "JobAcknowledgement"},
+    codes=(
+        "async_queue_disabled",
+        "async_queue_full",
+        "async_queue_storage_low",
+        "async_queue_storage_error",
+        "async_job_record_too_large",
+        "idempotency_key_reused",
+        "idempotency_in_progress",
+    ),
+)
+JOB_LIST = Route(
+    "GET",
+    JOBS_PATH,
+    listing,
+    limited=True,
+    require=require_queue,
+    doc="The caller's jobs, newest first.",
+    query=PAGE_QUERY,
+    responses={200: "JobList"},
+    codes=("async_queue_disabled",),
+)
+JOB_STATUS = Route(
+    "GET",
+    _ONE,
+    status,
+    limited=True,
+    require=require_queue,
+    doc="One job; with `wait`, once it has ended.",
+    path=_ID,
+    query=WAIT_QUERY,
+    responses={200: "Job"},
+    codes=_FIND_CODES,
+)
+JOB_DELETE = Route(
+    "DELETE",
+    _ONE,
+    delete,
+    limited=True,
+    require=require_queue,
+    doc="Remove a job that has ended.",
+    path=_ID,
+    responses={204: "Nothing"},
+    codes=(*_FIND_CODES, "job_not_settled", "async_queue_storage_error"),
+)
+JOB_CANCEL = Route(
+    "POST",
+    f"{_ONE}/cancel",
+    cancel,
+    limited=True,
+    require=require_queue,
+    doc="End a job.",
+    path=_ID,
+    responses={200: "Job", 202: "Job"},
+    codes=(*_FIND_CODES, "async_queue_storage_error"),
+)

@@ -23,10 +23,10 @@ from ray.gateway.openai.events import ChatEvents, CompletionEvents
 from ray.gateway.openai.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS
 from ray.gateway.openai.requests import Asked, chat_request, completion_request, embedding_request
 from ray.gateway.responses import json_response
-from ray.gateway.routes.route import Route
+from ray.gateway.routes.route import BACKEND_CODES, Route
 from ray.gateway.services import Services
 from ray.http import Response
-from ray.runtime import Reader
+from ray.runtime import Field, Reader, Text
 
 MODEL_PREFIX = "/v1/models/"
 DEGRADED_HEADER = "x-ray-degraded"
@@ -148,7 +148,7 @@ def _identity(services: Services, exchange: Exchange, kind: str) -> Identity:
     return Identity(f"{kind}-{suffix}", services.runtime.model_id, int(time.time()))
 
 
-_CODES = ("model_not_found",)
+_CODES = ("invalid_request", "model_not_found", *BACKEND_CODES)
 CHAT_COMPLETIONS = Route(
     "POST",
     "/v1/chat/completions",
@@ -158,6 +158,7 @@ CHAT_COMPLETIONS = Route(
     doc="The next turn of a conversation, as OpenAI clients ask for it.",
     request=CHAT_FIELDS,
     null_is_absent=True,
+    responses={200: "ChatCompletion"},
     codes=_CODES,
 )
 COMPLETIONS = Route(
@@ -169,6 +170,7 @@ COMPLETIONS = Route(
     doc="The continuation of a prompt, as OpenAI clients ask for it.",
     request=COMPLETION_FIELDS,
     null_is_absent=True,
+    responses={200: "Completion"},
     codes=_CODES,
 )
 EMBEDDINGS = Route(
@@ -180,9 +182,24 @@ EMBEDDINGS = Route(
     doc="A vector for each text, where the backend has them.",
     request=EMBEDDING_FIELDS,
     null_is_absent=True,
-    codes=("model_not_found", "embeddings_unsupported"),
+    responses={200: "EmbeddingList"},
+    codes=(*_CODES, "embeddings_unsupported"),
 )
-MODELS = Route("GET", "/v1/models", models, error_style="openai", doc="The models that can be asked.")
+MODELS = Route(
+    "GET",
+    "/v1/models",
+    models,
+    error_style="openai",
+    doc="The models that can be asked.",
+    responses={200: "ModelList"},
+)
 MODEL = Route(
-    "GET", f"{MODEL_PREFIX}{{id}}", model, error_style="openai", doc="One model, by its id or an alias.", codes=_CODES
+    "GET",
+    f"{MODEL_PREFIX}{{id}}",
+    model,
+    error_style="openai",
+    doc="One model, by its id or an alias.",
+    path=(Field("id", Text(min_chars=1), "The id; it may hold slashes."),),
+    responses={200: "Model"},
+    codes=("model_not_found",),
 )

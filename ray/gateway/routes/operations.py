@@ -13,7 +13,7 @@ from ray.gateway.responses import NO_STORE, json_body, json_response, prepared_j
 from ray.gateway.routes.route import Route
 from ray.gateway.services import Services
 from ray.http import Response
-from ray.runtime import RuntimeHealth
+from ray.runtime import Field, OneOf, RuntimeHealth
 from ray.telemetry import PROMETHEUS_CONTENT_TYPE, metrics_json, prometheus_text, wants_prometheus
 
 _BANNER: dict[str, object] = {
@@ -120,9 +120,31 @@ def pressures(health: RuntimeHealth, services: Services) -> Pressures:
     )
 
 
-BANNER = Route("GET", "/", banner, protected=False)
-LIVEZ = Route("GET", "/livez", livez, protected=False)
-READYZ = Route("GET", "/readyz", readyz, protected=False)
-HEALTH = Route("GET", "/health", health)
-METRICS = Route("GET", "/metrics", metrics)
-CONFIG = Route("GET", "/v1/config", config)
+BANNER = Route("GET", "/", banner, protected=False, doc="Who answers here.", responses={200: "Banner"})
+LIVEZ = Route("GET", "/livez", livez, protected=False, doc="Is the process alive?", responses={200: "Liveness"})
+READYZ = Route(
+    "GET",
+    "/readyz",
+    readyz,
+    protected=False,
+    doc="Should traffic come here?",
+    responses={200: "Readiness", 503: "Readiness"},
+)
+HEALTH = Route(
+    "GET",
+    "/health",
+    health,
+    doc="The state of every part, for an operator.",
+    responses={200: "ServiceHealth", 503: "ServiceHealth"},
+)
+METRICS = Route(
+    "GET",
+    "/metrics",
+    metrics,
+    doc="Counters and gauges, as JSON or as Prometheus text.",
+    query=(Field("format", OneOf("json", "prometheus"), "Which of the two; without it `Accept` decides."),),
+    responses={200: "Metrics"},
+)
+CONFIG = Route(
+    "GET", "/v1/config", config, doc="The effective configuration, without secrets.", responses={200: "Config"}
+)

@@ -13,6 +13,24 @@ from ray.runtime import Field
 
 ErrorStyle = Literal["ray", "openai"]
 
+# What can go wrong once a question is on its way to the model.
+BACKEND_CODES = (
+    "queue_full",
+    "request_context_window_exceeded",
+    "request_token_budget_exceeded",
+    "request_timeout",
+    "request_aborted",
+    "provider_timeout",
+    "provider_upstream_error",
+    "provider_request_failed",
+    "provider_invalid_response",
+    "provider_result_invalid",
+    "provider_preparation_invalid",
+    "provider_response_too_large",
+    "provider_request_too_large",
+    "provider_request_body_unbounded",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -22,10 +40,10 @@ class Route:
     `require`: what has to be there at all; asked before the budget is touched, raises RayError.
     `error_style`: whose shape the errors of this route have, also those from before its own code.
 
-    The rest describes the route in `/openapi.json`. `doc`: one line. `request`: the fields of its JSON body, None when it
-    reads none; `null_is_absent`: how they are read; `rules`: what holds between them, as JSON Schema keywords.
-    `query`, `path`: its parameters. `responses`: by status, the names of answers (`openapi_answers.py`). `codes`: the
-    error codes of the route's own code; those of its guards and of reading a body are added.
+    The rest describes the route in `/openapi.json`. `doc`: one line. `request`: the fields of its JSON body, None when
+    it reads none; `null_is_absent`: how they are read; `rules`: what holds between them, as JSON Schema keywords.
+    `path`, `query`, `headers`: its parameters. `responses`: by status, the names of answers (`openapi/answers.py`).
+    `codes`: the error codes of the route's own code; those of its guards and of reading a body are added.
     """
 
     method: str
@@ -41,5 +59,6 @@ class Route:
     rules: Mapping[str, object] = field(default_factory=dict)
     query: tuple[Field, ...] = ()
     path: tuple[Field, ...] = ()
+    headers: tuple[Field, ...] = ()
     responses: Mapping[int, str] = field(default_factory=dict)
     codes: tuple[str, ...] = ()

@@ -19,4 +19,10 @@ async def templates(services: Services, exchange: Exchange) -> Response:
     return json_response(200, {"templates": listing}, exchange.headers)
 
 
-TEMPLATES = Route("GET", "/v1/templates", templates)
+TEMPLATES = Route(
+    "GET",
+    "/v1/templates",
+    templates,
+    doc="The prompt templates that a request can name.",
+    responses={200: "TemplateList"},
+)

@@ -9,185 +9,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import socket
-import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from types import TracebackType
 
+from tests.fakes.llama_answers import (
+    Answer,
+    Exchange,
+    Received,
+    body_answer,
+    context_exceeded_answer,
+    cut_answer,
+    error_answer,
+    hanging_answer,
+    json_answer,
+    loading_answer,
+    raw_answer,
+    redirect_answer,
+    stream_answer,
+    token_event,
+)
+from tests.fakes.llama_chat import Call, chat_events, probabilities, rendered, vectors
 from tests.fakes.llama_slots import FakeSlots, Refused
 
-REASONS = {200: "OK", 204: "No Content", 307: "Temporary Redirect", 400: "Bad Request", 503: "Service Unavailable"}
 WAIT_SECONDS = 10.0
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "not_found_error",
-    500: "server_error",
-    501: "not_supported_error",
-    503: "unavailable_error",
-}
 
-
-@dataclass(eq=False)
-class Received:
-    """A request that arrived. `client_left` is set when its client closed the connection before the answer was over."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    client_left: asyncio.Event = field(default_factory=asyncio.Event)
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def document(self) -> dict[str, object]:
-        value = json.loads(self.body or b"{}")
-        assert isinstance(value, dict)
-        return value
-
-
-class Exchange:
-    """One answer in the making."""
-
-    def __init__(self, server: FakeLlamaServer, request: Received, writer: asyncio.StreamWriter) -> None:
-        self.server = server
-        self.request = request
-        self.keep_alive = False
-        self._writer = writer
-
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def respond(self, status: int, body: bytes, content_type: str, **headers: str) -> None:
-        lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", f"Content-Length: {len(body)}"]
-        if content_type:
-            lines.append(f"Content-Type: {content_type}")
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        self.keep_alive = "connection" not in {name.lower() for name in headers}
-
-    async def start_stream(self) -> None:
-        await self.send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-            b"Keep-Alive: timeout=5, max=100\r\n\r\n"
-        )
-
-    async def chunk(self, data: bytes) -> None:
-        await self.send(b"%x\r\n%s\r\n" % (len(data), data))
-
-    async def event(self, document: object) -> None:
-        await self.chunk(b"data: " + json.dumps(document).encode() + b"\n\n")
-
-    async def end_stream(self) -> None:
-        await self.send(b"0\r\n\r\n")
-
-    def cut(self, *, reset: bool = False) -> None:
-        """Drop the connection as a dying process does; `reset`: with RST instead of FIN."""
-        if reset:
-            connection = self._writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-
-Answer = Callable[[Exchange], Awaitable[None]]
-
-
-def json_answer(document: object, status: int = 200, content_type: str = "application/json; charset=utf-8") -> Answer:
-    return body_answer(json.dumps(document).encode(), status, content_type)
-
-
-def body_answer(
-    body: bytes, status: int = 200, content_type: str = "application/json; charset=utf-8", **headers: str
-) -> Answer:
-    async def answer(exchange: Exchange) -> None:
-        await exchange.respond(status, body, content_type, **headers)
-
-    return answer
-
-
-def error_answer(status: int, message: str = "no", **more: object) -> Answer:
-    error = {"code": status, "message": message, "type": ERROR_TYPES.get(status, "server_error"), **more}
-    return json_answer({"error": error}, status)
-
-
-def loading_answer() -> Answer:
-    return error_answer(503, "Loading model")
-
-
-def context_exceeded_answer(prompt_tokens: int, window: int) -> Answer:
-    return error_answer(
-        400,
-        f"request ({prompt_tokens} tokens) exceeds the available context size ({window} tokens)",
-        type="exceed_context_size_error",
-        n_prompt_tokens=prompt_tokens,
-        n_ctx=window,
-    )
-
-
-def redirect_answer(location: str) -> Answer:
-    return body_answer(b"", 307, "", location=location)
-
-
-def raw_answer(data: bytes, *, then_cut: bool = True) -> Answer:
-    """These bytes on the wire, whatever they are."""
-
-    async def answer(exchange: Exchange) -> None:
-        await exchange.send(data)
-        if then_cut:
-            exchange.cut()
-        else:
-            await asyncio.Event().wait()
-
-    return answer
-
-
-def hanging_answer() -> Answer:
-    """Nothing, ever."""
-
-    async def answer(exchange: Exchange) -> None:
-        await asyncio.Event().wait()
-
-    return answer
-
-
-def cut_answer(*, reset: bool = False) -> Answer:
-    """The connection dies before a byte was sent."""
-
-    async def answer(exchange: Exchange) -> None:
-        exchange.cut(reset=reset)
-
-    return answer
-
-
-def stream_answer(*events: object, ended: bool = True, cut: bool = False, done: bool = False) -> Answer:
-    """These events (text is sent as it is, anything else as JSON), then a proper end, a cut, or silence."""
-
-    async def answer(exchange: Exchange) -> None:
-        await exchange.start_stream()
-        for event in events:
-            if isinstance(event, str):
-                await exchange.chunk(f"data: {event}\n\n".encode())
-            else:
-                await exchange.event(event)
-        if done:
-            await exchange.chunk(b"data: [DONE]\n\n")
-        if cut:
-            exchange.cut(reset=True)
-        elif ended:
-            await exchange.end_stream()
-        else:
-            await asyncio.Event().wait()
-
-    return answer
-
-
-def token_event(text: str, number: int = 1) -> dict[str, object]:
-    """A `/completion` event of one token."""
-    return {"index": 0, "content": text, "tokens": [7], "stop": False, "id_slot": -1, "tokens_predicted": number}
+__all__ = [
+    "Answer",
+    "Exchange",
+    "FakeLlamaServer",
+    "Received",
+    "body_answer",
+    "context_exceeded_answer",
+    "cut_answer",
+    "error_answer",
+    "hanging_answer",
+    "json_answer",
+    "loading_answer",
+    "raw_answer",
+    "redirect_answer",
+    "stream_answer",
+    "token_event",
+]
 
 
 class FakeLlamaServer:
@@ -202,6 +65,11 @@ class FakeLlamaServer:
         self.stop_type = "eos"
         # The model adds a begin-of-sequence token that /tokenize does not show unless asked, as today's servers do.
         self.adds_bos = False
+        # What the model calls when a request has tools; whether its template shows them to it.
+        self.calls: list[Call] = []
+        self.knows_tools = True
+        # Started with `--embeddings`.
+        self.embeds = False
         self.loading = False
         self.api_key: str | None = None
         # When set: a completion sends its first token and then waits for this event.
@@ -235,6 +103,8 @@ class FakeLlamaServer:
             "/completion": self._answer_completion,
             "/v1/models": self._answer_models,
             "/v1/chat/completions": self._answer_chat,
+            "/v1/completions": self._answer_raw,
+            "/v1/embeddings": self._answer_embeddings,
         }
 
     @property
@@ -297,7 +167,7 @@ class FakeLlamaServer:
             pass
         except asyncio.CancelledError:
             # Only `stop` cancels: this is the process dying.
-            Exchange(self, Received("", "", {}, b""), writer).cut(reset=True)
+            Exchange(Received("", "", {}, b""), writer).cut(reset=True)
         finally:
             self._serving.discard(task)
             writer.close()
@@ -312,7 +182,7 @@ class FakeLlamaServer:
         async with self._news:
             self.requests.append(request)
             self._news.notify_all()
-        exchange = Exchange(self, request, writer)
+        exchange = Exchange(request, writer)
         answering = asyncio.create_task(_as_coroutine(self._answer_for(request)(exchange)))
         listening = asyncio.create_task(reader.read(1))
         try:
@@ -360,10 +230,7 @@ class FakeLlamaServer:
             await json_answer(done)(exchange)
 
     async def _answer_template(self, exchange: Exchange) -> None:
-        messages = exchange.request.document["messages"]
-        assert isinstance(messages, list)
-        prompt = "".join(f"<{message['role']}>{message['content']}\n" for message in messages) + "<assistant>"
-        await json_answer({"prompt": prompt})(exchange)
+        await json_answer({"prompt": rendered(exchange.request.document, self.knows_tools)})(exchange)
 
     async def _answer_tokenize(self, exchange: Exchange) -> None:
         body = exchange.request.document
@@ -385,8 +252,12 @@ class FakeLlamaServer:
             slot, prompt_tokens, cached = self.slots.read(slot, str(body["prompt"]))
             timings = {**timings, "cache_n": cached, "prompt_n": prompt_tokens - cached}
         await exchange.start_stream()
+        top = body.get("n_probs")
         for number, piece in enumerate(pieces, start=1):
-            await exchange.event(token_event(piece, number))
+            event = token_event(piece, number)
+            if isinstance(top, int) and top:
+                event["completion_probabilities"] = probabilities(piece, top)
+            await exchange.event(event)
             await self._pause()
         if isinstance(slot, int) and self.slots.directory is not None:
             self.slots.generated(slot, pieces)
@@ -405,16 +276,53 @@ class FakeLlamaServer:
         await exchange.end_stream()
 
     async def _answer_chat(self, exchange: Exchange) -> None:
+        body = exchange.request.document
         reason = "length" if self.stop_type == "limit" else "stop"
+        calls = self.calls if body.get("tools") else []
+        prompt_tokens, cached = 3, None
+        timings = self._timings(prompt_tokens)
+        if self.slots.directory is not None:
+            prompt = rendered(body, self.knows_tools)
+            slot, prompt_tokens, cached = self.slots.read(body.get("id_slot", 0), prompt)
+            timings = {**timings, "cache_n": cached, "prompt_n": prompt_tokens - cached}
+            self.slots.generated(slot, self.pieces)
+        written = len(self.pieces)
+        usage: dict[str, object] = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": written,
+            "total_tokens": prompt_tokens + written,
+        }
         await exchange.start_stream()
-        for piece in self.pieces:
-            await exchange.event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
-            await self._pause()
-        await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-        usage = {"prompt_tokens": 3, "completion_tokens": len(self.pieces), "total_tokens": 3 + len(self.pieces)}
-        await exchange.event({"choices": [], "usage": usage, "timings": self._timings(3)})
+        for number, event in enumerate(chat_events(self.pieces, calls, reason, usage, timings)):
+            await exchange.event(event)
+            if number:
+                await self._pause()
         await exchange.chunk(b"data: [DONE]\n\n")
         await exchange.end_stream()
+
+    async def _answer_raw(self, exchange: Exchange) -> None:
+        top = exchange.request.document.get("logprobs")
+        await exchange.start_stream()
+        for piece in self.pieces:
+            logprobs = {"content": probabilities(piece, top)} if isinstance(top, int) else None
+            await exchange.event(
+                {"choices": [{"index": 0, "text": piece, "logprobs": logprobs, "finish_reason": None}]}
+            )
+        usage = {"prompt_tokens": 3, "completion_tokens": len(self.pieces), "total_tokens": 3 + len(self.pieces)}
+        last = {"index": 0, "text": "", "logprobs": None, "finish_reason": "stop"}
+        await exchange.event({"choices": [last], "usage": usage, "timings": self._timings(3)})
+        await exchange.chunk(b"data: [DONE]\n\n")
+        await exchange.end_stream()
+
+    async def _answer_embeddings(self, exchange: Exchange) -> None:
+        if not self.embeds:
+            refused = error_answer(501, "This server does not support embeddings. Start it with `--embeddings`")
+            await refused(exchange)
+            return
+        body = exchange.request.document
+        texts = body["input"]
+        assert isinstance(texts, list)
+        await json_answer(vectors(texts, body.get("encoding_format")))(exchange)
 
     async def _pause(self) -> None:
         self.generating.set()

@@ -49,7 +49,7 @@ def test_given_several_leading_system_texts_when_read_then_they_are_one_with_bla
 
 
 def test_given_what_clients_send_back_of_an_answer_when_read_then_empty_extras_are_no_reason_to_refuse() -> None:
-    echoed = {
+    echoed: dict[str, object] = {
         "role": "assistant",
         "content": "Hello.",
         "refusal": None,

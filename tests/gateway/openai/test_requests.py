@@ -225,9 +225,9 @@ def test_given_many_tools_that_are_too_large_together_when_read_then_tools_are_n
 
 @pytest.mark.parametrize("body", [[], "text", None, 5, True])
 def test_given_a_body_that_is_no_object_when_read_then_it_is_refused(body: object) -> None:
-    for read in (lambda: chat_request(body, CONFIG), lambda: completion_request(body, CONFIG)):
+    for read in (chat_request, completion_request):
         with pytest.raises(RayError) as caught:
-            read()
+            read(body, CONFIG)
         assert field_of(caught.value) == "body"
     with pytest.raises(RayError) as caught:
         embedding_request(body)

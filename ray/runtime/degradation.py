@@ -139,7 +139,7 @@ def shorter_messages(messages: Sequence[Message], room: int) -> tuple[Message, .
 
 def length(message: Message) -> int:
     """Characters of a turn, the calls of tools in it included."""
-    return len(message.content) + call_chars(message.tool_calls)
+    return len(message.content) + (call_chars(message.tool_calls) if message.tool_calls else 0)
 
 
 def _question(messages: Sequence[Message]) -> int:

@@ -45,20 +45,20 @@ def assign(
     """The free slot for a generation, or None if all are busy.
 
     First one that holds the turns it `continues`; then one that holds its affinity; then one that holds nothing; then
-    one whose beginning nobody waiting wants (`wanted`); among equals first one whose conversation nobody waiting wants,
-    then the one not used for longest.
+    one whose beginning nobody waiting wants (`wanted`). Among equals first one whose conversation nobody waiting wants,
+    then one whose conversation nobody ever came back to, then the one not used for longest.
     """
 
-    def sacrifice(slot: Slot) -> tuple[int, bool, int]:
+    def sacrifice(slot: Slot) -> tuple[int, bool, bool, int]:
         if continues is not None and continues in slot.turns:
-            return (0, False, slot.used)
+            return (0, False, False, slot.used)
         if slot.holds is None:
             rank = 2
         elif slot.holds == affinity:
             rank = 1
         else:
             rank = 4 if slot.holds in wanted else 3
-        return (rank, not wanted.isdisjoint(slot.turns), slot.used)
+        return (rank, not wanted.isdisjoint(slot.turns), len(slot.turns) > 1, slot.used)
 
     return min((slot for slot in slots if not slot.busy), key=sacrifice, default=None)
 

@@ -48,6 +48,8 @@ def test_assignment(slots: list[Slot], affinity: str | None, wanted: set[str | N
         ([Slot(0, "a", used=1, busy=True, turns=("y",)), Slot(1)], set(), 1),
         ([Slot(0, "a", used=1, turns=("z",)), Slot(1, "a", used=2, turns=("w",))], set(), 0),
         ([Slot(0, "a", used=1, turns=("z",)), Slot(1, "a", used=2, turns=("w",))], {"z"}, 1),
+        ([Slot(0, "a", used=1, turns=("v", "z")), Slot(1, "a", used=2, turns=("w",))], set(), 1),
+        ([Slot(0, "a", used=1, turns=("v", "z")), Slot(1, "a", used=2, turns=("w",))], {"w"}, 0),
         ([Slot(0, "a", used=1, turns=("z",)), Slot(1)], {"z"}, 0),
     ],
     ids=[
@@ -57,6 +59,8 @@ def test_assignment(slots: list[Slot], affinity: str | None, wanted: set[str | N
         "never a busy one",
         "among strangers the one not used for longest",
         "unless somebody waits to go on there",
+        "or somebody came back to it before",
+        "who counts for less than somebody waiting",
         "but its affinity comes before a stranger's conversation",
     ],
 )

@@ -71,6 +71,8 @@ def object_schema(fields: Sequence[Field], *, null_is_absent: bool = False) -> S
 
 def _or_null(schema: Schema) -> Schema:
     kind = schema.get("type")
+    if kind == "null":
+        return schema
     if isinstance(kind, str) and "enum" not in schema:
         return {**schema, "type": [kind, "null"]}
     return {"anyOf": [schema, {"type": "null"}]}

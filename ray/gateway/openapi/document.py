@@ -42,6 +42,8 @@ _HEADERS: dict[str, object] = {
     "x-request-id": {"description": "The request's id, also in the log.", "required": True, "schema": _TEXT_SCHEMA},
     "retry-after": {"description": "Seconds.", "schema": {"type": "integer"}},
     "www-authenticate": {"description": "How to send a key.", "required": True, "schema": _TEXT_SCHEMA},
+    "location": {"description": "Where the job is found.", "required": True, "schema": _TEXT_SCHEMA},
+    "idempotent-replayed": {"description": "This repeats an earlier answer.", "schema": {"const": "true"}},
     "x-ray-degraded": {"description": "Why Ray has shortened the request.", "schema": _TEXT_SCHEMA},
     "x-ratelimit-limit": {"description": "Requests per window.", "schema": {"type": "integer"}},
     "x-ratelimit-remaining": {"description": "Requests left in it.", "schema": {"type": "integer"}},
@@ -129,7 +131,7 @@ def _parameter(field: Field, place: str) -> dict[str, object]:
 def _answer(route: Route, status: int, answer: str) -> dict[str, object]:
     described: dict[str, object] = {
         "description": _STATUS_WORDS.get(status, "The same, while it is not as it should be."),
-        "headers": _headers("x-request-id", *(_RATE_LIMIT_HEADERS if route.limited else ())),
+        "headers": _headers("x-request-id", *route.answer_headers, *(_RATE_LIMIT_HEADERS if route.limited else ())),
     }
     content = {media: {"schema": schema} for media, schema in media_of(answer).items()}
     if content:

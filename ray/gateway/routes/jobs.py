@@ -140,6 +140,7 @@ JOB_SUBMIT = Route(
     rules=INFER_RULES,
     headers=(_KEY,),
     responses={202: "JobAcknowledgement"},
+    answer_headers=("location", "idempotent-replayed"),
     codes=(
         "async_queue_disabled",
         "async_queue_full",

@@ -159,6 +159,7 @@ CHAT_COMPLETIONS = Route(
     request=CHAT_FIELDS,
     null_is_absent=True,
     responses={200: "ChatCompletion"},
+    answer_headers=(DEGRADED_HEADER,),
     codes=_CODES,
 )
 COMPLETIONS = Route(
@@ -171,6 +172,7 @@ COMPLETIONS = Route(
     request=COMPLETION_FIELDS,
     null_is_absent=True,
     responses={200: "Completion"},
+    answer_headers=(DEGRADED_HEADER,),
     codes=_CODES,
 )
 EMBEDDINGS = Route(

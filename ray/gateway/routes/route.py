@@ -42,8 +42,9 @@ class Route:
 
     The rest describes the route in `/openapi.json`. `doc`: one line. `request`: the fields of its JSON body, None when
     it reads none; `null_is_absent`: how they are read; `rules`: what holds between them, as JSON Schema keywords.
-    `path`, `query`, `headers`: its parameters. `responses`: by status, the names of answers (`openapi/answers.py`).
-    `codes`: the error codes of the route's own code; those of its guards and of reading a body are added.
+    `path`, `query`, `headers`: its parameters. `responses`: by status, the names of answers (`openapi/answers.py`);
+    `answer_headers`: what these may carry besides the headers that all answers have. `codes`: the error codes of the
+    route's own code; those of its guards and of reading a body are added.
     """
 
     method: str
@@ -60,5 +61,6 @@ class Route:
     query: tuple[Field, ...] = ()
     path: tuple[Field, ...] = ()
     headers: tuple[Field, ...] = ()
+    answer_headers: tuple[str, ...] = ()
     responses: Mapping[int, str] = field(default_factory=dict)
     codes: tuple[str, ...] = ()

@@ -76,6 +76,7 @@ class PrefixStore:
         self.min_tokens = config.min_tokens
         self.epoch = 0
         self.intrusions = 0
+        self._intruders = 0
         self._min_sightings = config.min_sightings
         self._profile = profile
         self._actions = actions
@@ -142,11 +143,17 @@ class PrefixStore:
         self._met = None
         self._looked_at = -math.inf
 
-    def intruded(self) -> None:
-        """Something else uses slots of the server's own choice: what they hold from now on is not known."""
-        self._held.clear()
-        self.epoch += 1
-        self.intrusions += 1
+    def intruder_came(self) -> None:
+        """Something else may use slots of the server's own choice from now on."""
+        self._intruders += 1
+
+    def intruder_left(self, *, used_slots: bool) -> None:
+        """It is over; what the slots hold is not known if it used any."""
+        self._intruders -= 1
+        if used_slots:
+            self._held.clear()
+            self.epoch += 1
+            self.intrusions += 1
 
     # -- before and after a generation
 
@@ -443,7 +450,7 @@ class PrefixStore:
         if covers(cached, placement.tokens):
             self._proofs.held(placement.state)
             return True
-        if placement.intrusions != self.intrusions:
+        if self._intruders or placement.intrusions != self.intrusions:
             # Not the backend's fault.
             return False
         self._books.proof_failed()

@@ -156,18 +156,20 @@ class LlamaCppProvider:
 
     async def embed(self, texts: tuple[str, ...], deadline: Deadline) -> Embeddings:
         """The server reads the texts in whichever slot it likes."""
+        used_slots = True
         if self._store is not None:
-            self._store.intruded()
+            self._store.intruder_came()
         try:
             found = await embed(
                 self._upstream, self._adapter.model_ref, texts, deadline, remedy=_EMBEDDINGS_REMEDY, is_compact=True
             )
         except RayError as error:
+            used_slots = error.code != "embeddings_unsupported"
             self._doubt_backend(error)
             raise
         finally:
             if self._store is not None:
-                self._store.intruded()
+                self._store.intruder_left(used_slots=used_slots)
         return replace(found, model=self.model_id)
 
     async def close(self) -> None:

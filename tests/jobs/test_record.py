@@ -35,7 +35,7 @@ from ray.jobs.record import (
 )
 from ray.prompts import catalog_of
 from ray.runtime import normalise_request
-from ray.types import InferenceRequest, Message
+from ray.types import InferenceRequest, Message, ToolCall
 from tests.jobs.records import (
     CREATED,
     DEADLINE,
@@ -481,6 +481,12 @@ def test_given_a_model_with_less_output_than_at_admission_then_the_stored_reques
         (Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
         (Message("system", ""), Message("user", "a")),
         (Message("user", "  padded \n"),),
+        (
+            Message("user", "weather?"),
+            Message("assistant", "", (ToolCall("1", "weather", "{"), ToolCall("2", "time", "{}"))),
+            Message("tool", "sunny", tool_call_id="1"),
+            Message("tool", "", tool_call_id="2"),
+        ),
     ],
 )
 def test_given_any_conversation_when_stored_then_every_message_comes_back_as_it_was(
@@ -489,6 +495,31 @@ def test_given_any_conversation_when_stored_then_every_message_comes_back_as_it_
     request = InferenceRequest(messages, max_tokens=8)
     record = replace(queued(), request=stored_request(request))
     assert inference_request(decode(encode(record), "job_1").request, CONFIG) == request
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"response_format": "json_schema", "json_schema": '{"type":"object"}'},
+        {"tools": "[]", "tool_choice": '"required"'},
+        {"top_logprobs": 0},
+        {"top_logprobs": 20},
+        {"is_raw": True},
+    ],
+)
+def test_given_a_request_of_the_chat_protocol_when_stored_then_it_comes_back_as_it_was(
+    changes: dict[str, Any],
+) -> None:
+    request = replace(InferenceRequest((Message("user", "hi"),), max_tokens=8), **changes)
+    record = replace(queued(), request=stored_request(request))
+    assert inference_request(decode(encode(record), "job_1").request, CONFIG) == request
+
+
+def test_given_schemas_and_tools_and_a_prompt_that_is_not_kept_then_they_are_not_kept_either() -> None:
+    request = InferenceRequest(
+        (Message("user", "hi"),), 8, json_schema='"secret"', tools='"secret"', tool_choice='"secret"'
+    )
+    assert "secret" not in str(without_prompt(stored_request(request)))
 
 
 def test_given_a_prompt_that_is_not_kept_then_nothing_a_person_wrote_is_left() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ray.config import config_from_mapping
 from ray.prompts import Template, build_scaffold, compile_prompt, filled, marked_values, messages_of, template_values
 from ray.prompts.control_tokens import count_control_tokens
-from ray.types import InferenceRequest, Message
+from ray.types import InferenceRequest, Message, ToolCall
 from tests.prompts.support import CLEANING, COMPILING, config_with, own_template, request_of, texts
 
 RULE = "Answer in one sentence only."
@@ -34,6 +34,31 @@ def test_text_is_tidied_and_counted() -> None:
 def test_indentation_and_short_lines_stay() -> None:
     code = "fix this\n    if x:\n        return 1;\n    }\n    if y:\n        return 1;\n    }"
     assert compile_prompt(request_of(code), COMPILING).request.messages[0].content == code
+
+
+def test_a_raw_prompt_stays_as_it_is_and_is_a_family_of_its_own() -> None:
+    request = request_of(f"a  b\n\n\n{RULE}\n{RULE} ")
+    raw = replace(request, is_raw=True)
+    compiled = compile_prompt(raw, COMPILING)
+    assert compiled.request is raw
+    assert compiled.family != compile_prompt(request, COMPILING).family
+
+
+def test_what_tools_answered_and_what_was_asked_of_them_stays_as_it_is() -> None:
+    turns = (
+        Message("user", "a  b"),
+        Message("assistant", "  ", (ToolCall("1", "f", '{"x":  1}'),)),
+        Message("tool", "a  b\n\n\nc ", tool_call_id="1"),
+    )
+    compiled = compile_prompt(replace(request_of(""), messages=turns), COMPILING)
+    assert compiled.request.messages == (Message("user", "a b"), *turns[1:])
+
+
+def test_requests_with_other_tools_are_another_family() -> None:
+    families = {
+        compile_prompt(replace(request_of("hi"), tools=tools), COMPILING).family for tools in (None, "[]", "[1]")
+    }
+    assert len(families) == 3
 
 
 def test_an_input_that_only_repeats_the_system_stays() -> None:

@@ -119,7 +119,6 @@ class Gateway:
             if self._parts is None or self._door is None:
                 return
             parts, door = self._parts, self._door
-            self._door = None
             if self._lag is not None:
                 self._lag.stop()
             try:
@@ -128,8 +127,7 @@ class Gateway:
                 await parts.abandon()
                 raise
             finally:
-                self._listens = False
-                self._parts = None
+                self._parts, self._door, self._listens = None, None, False
 
     async def _let_go(self, own: asyncio.AbstractEventLoop) -> None:
         if not own.is_closed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ray.config import Config
+from ray.errors import RayError
 from ray.host import DiskThread
 from ray.jobs.addresses import own_ports
 from ray.jobs.callback_policy import CallbackPolicy
@@ -12,7 +13,7 @@ from ray.jobs.callbacks import Callbacks
 from ray.jobs.disk import RealDisk
 from ray.jobs.queue import JobQueue
 from ray.jobs.signing import WebhookSecrets
-from ray.jobs.store import JobStore
+from ray.jobs.store import JobStore, Recovery
 from ray.runtime import Runtime
 from ray.telemetry import Logger, Metrics
 
@@ -34,7 +35,14 @@ def create_job_queue(
 
 
 class _Store(JobStore):
-    """A store with a thread of its own, which ends with it."""
+    """A store with a thread of its own, which ends with it, and with an opening that is refused."""
+
+    async def open(self) -> Recovery:
+        try:
+            return await super().open()
+        except RayError:
+            await self._thread.close()
+            raise
 
     async def close(self) -> None:
         await super().close()

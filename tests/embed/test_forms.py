@@ -1,0 +1,52 @@
+"""Questions as keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from ray.embed.forms import JobQuestion, Question, body_of
+from ray.gateway.job_request import JOB_FIELDS
+from ray.runtime import INFER_FIELDS
+
+
+def fields_of(form: type[Question]) -> set[str]:
+    return set(body_of(None, dict.fromkeys(form.__annotations__, "something"), form))
+
+
+def test_the_keywords_of_a_question_are_the_fields_of_its_route() -> None:
+    assert fields_of(Question) == {field.name for field in INFER_FIELDS}
+
+
+def test_the_keywords_of_a_job_are_the_fields_of_its_route() -> None:
+    assert fields_of(JobQuestion) | {"stream"} == {field.name for field in JOB_FIELDS}
+
+
+@pytest.mark.parametrize(
+    ("body", "keywords", "asked"),
+    [
+        (None, {}, {}),
+        ({"input": "x"}, {}, {"input": "x"}),
+        (None, {"input": "x", "max_tokens": 8, "top_p": 0.5}, {"input": "x", "maxTokens": 8, "topP": 0.5}),
+        ({"input": "x", "maxTokens": 8}, {"max_tokens": 9}, {"input": "x", "maxTokens": 9}),
+        ({"input": "x", "unknown": 1}, {}, {"input": "x", "unknown": 1}),
+        (None, {"input": "x", "seed": None}, {"input": "x"}),
+        ({"input": "x", "seed": None}, {}, {"input": "x", "seed": None}),
+    ],
+)
+def test_body_and_keywords_become_one_body(
+    body: Mapping[str, object] | None, keywords: dict[str, object], asked: dict[str, object]
+) -> None:
+    assert body_of(body, keywords, Question) == asked
+
+
+@pytest.mark.parametrize("keyword", ["maxTokens", "stream", "callback_url", "inptu"])
+def test_given_a_keyword_that_a_question_does_not_have_then_it_is_a_type_error_that_names_it(keyword: str) -> None:
+    with pytest.raises(TypeError, match=keyword):
+        body_of(None, {"input": "x", keyword: 1}, Question)
+
+
+def test_given_a_text_instead_of_a_body_then_the_error_shows_the_way() -> None:
+    with pytest.raises(TypeError, match="input="):
+        body_of("Say hello.", {}, Question)  # type: ignore[arg-type]

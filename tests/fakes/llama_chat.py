@@ -15,7 +15,7 @@ def rendered(body: Mapping[str, object], knows_tools: bool) -> str:
     """The chat template: tools stand in front of the first turn that is not the system's."""
     messages = body["messages"]
     assert isinstance(messages, list)
-    tools = f"<tools>{json.dumps(body['tools'])}\n" if knows_tools and body.get("tools") else ""
+    tools = f"<tools>{json.dumps(body['tools'])}</tools>\n" if knows_tools and body.get("tools") else ""
     prompt = ""
     for message in messages:
         if tools and message["role"] != "system":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from ray.bench import backend_bench, gateway_bench, jobs_bench, prefix_bench
+from ray.bench import backend_bench, gateway_bench, jobs_bench, openai_bench, prefix_bench
 from ray.bench.backend_bench import Backend
 from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.plot import scatter_svg
@@ -43,7 +43,7 @@ class Shown:
 def main(argv: list[str] | None = None) -> int:
     """Run one bench command. `argv` without the program's name; the process's own when None."""
     options = parse_options(argv)
-    measure = {"gateway": _gateway, "prefix": _prefix, "jobs": _jobs}[options.command]
+    measure = {"gateway": _gateway, "prefix": _prefix, "jobs": _jobs, "openai": _openai}[options.command]
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -99,6 +99,16 @@ def _jobs(options: argparse.Namespace) -> Shown:
     plan = jobs_bench.QUICK if options.quick else jobs_bench.FULL
     rows = jobs_bench.measure_jobs(plan, options.python, options.connections, options.directory, _progress)
     report = Report("jobs-bench", rows, {**facts, **finish()})
+    return Shown(text_table(report), json_document(report), bool(report.exceeded))
+
+
+def _openai(options: argparse.Namespace) -> Shown:
+    plan = openai_bench.QUICK if options.quick else openai_bench.FULL
+    model = Model(options.llama_server, options.model, dict(options.backend_env))
+    facts = _facts(options)
+    finish = _watch()
+    rows = openai_bench.measure_openai(plan, model, options.python, _progress)
+    report = Report("openai-bench", rows, {**facts, **finish()})
     return Shown(text_table(report), json_document(report), bool(report.exceeded))
 
 

@@ -238,16 +238,17 @@ def _freed_after_ms(direct: Address, through: Address, number: int) -> float:
     client = Connection(through)
     try:
         client.socket.sendall(request)
-        _read_until(client, b"event: token")
+        read_until(client, b"event: token")
         left = time.perf_counter()
         client.close()
-        _poll_until_free(direct)
+        wait_until_free(direct)
         return (time.perf_counter() - left) * 1000
     finally:
         client.close()
 
 
-def _read_until(client: Connection, expected: bytes) -> None:
+def read_until(client: Connection, expected: bytes) -> None:
+    """Read a streamed answer up to the first piece that has `expected` in it. Raises `MeasurementError` at its end."""
     received = b""
     while expected not in received:
         data = client.socket.recv(65_536)
@@ -256,7 +257,7 @@ def _read_until(client: Connection, expected: bytes) -> None:
         received += data
 
 
-def _poll_until_free(direct: Address) -> None:
+def wait_until_free(direct: Address) -> None:
     """Wait until `llama-server` itself says that no slot is busy. Each poll is a connection of its own, because the
     server closes a kept one after 100 requests."""
     give_up = time.perf_counter() + ANSWER_SECONDS

@@ -39,6 +39,7 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     _add_gateway_command(commands)
     _add_prefix_command(commands)
     _add_jobs_command(commands)
+    _add_openai_command(commands)
     options = parser.parse_args(argv)
     problem = _problem(options)
     if problem:
@@ -78,18 +79,9 @@ def _add_prefix_command(commands: Commands) -> None:
         "after a restart. Takes some minutes; how many depends on the model.",
     )
     _add_common_options(prefix)
-    prefix.add_argument("--llama-server", required=True, metavar="PATH", help="the llama-server to start")
-    prefix.add_argument("--model", required=True, metavar="GGUF", help="the model file")
+    _add_model_options(prefix)
     prefix.add_argument("--no-store", action="store_true", help="Ray without its prefix store: what scheduling gains")
     prefix.add_argument("--plot", metavar="FILE.svg", help="draw the latency of every request into this file")
-    prefix.add_argument(
-        "--backend-env",
-        type=_assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an environment variable of llama-server, the same on both sides; may be repeated",
-    )
     sizes = prefix.add_argument_group("the workload")
     for name, largest, what in _SIZES:
         help_text = f"{what} (default {getattr(FULL, name)})"
@@ -106,6 +98,30 @@ def _add_jobs_command(commands: Commands) -> None:
     _add_common_options(jobs)
     jobs.add_argument("--connections", type=_whole(MAX_CONNECTIONS), default=8, metavar="N", help="default 8")
     jobs.add_argument("--directory", metavar="PATH", help="where the store is made: the disk to be measured")
+
+
+def _add_openai_command(commands: Commands) -> None:
+    openai = commands.add_parser(
+        "openai",
+        help="what /v1/chat/completions costs through Ray: time to first token, tokens per second",
+        description="Start llama-server twice, once behind a gateway, and ask both the same streamed chats. Takes "
+        "about two minutes.",
+    )
+    _add_common_options(openai)
+    _add_model_options(openai)
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--llama-server", required=True, metavar="PATH", help="the llama-server to start")
+    command.add_argument("--model", required=True, metavar="GGUF", help="the model file")
+    command.add_argument(
+        "--backend-env",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an environment variable of llama-server, the same on both sides; may be repeated",
+    )
 
 
 def _add_common_options(command: argparse.ArgumentParser) -> None:
@@ -159,7 +175,7 @@ def _problem(options: argparse.Namespace) -> str | None:
     if options.command == "gateway":
         both = options.backend and options.llama_server
         return "give either --backend or --llama-server, not both" if both else None
-    return _prefix_problem(options)
+    return _prefix_problem(options) if options.command == "prefix" else None
 
 
 def _prefix_problem(options: argparse.Namespace) -> str | None:

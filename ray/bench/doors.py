@@ -93,7 +93,7 @@ class DirectReader:
             return False
         document = _object(data)
         if "error" in document:
-            raise MeasurementError(f"llama-server answered with an error: {data[:300]}")
+            raise MeasurementError(f"the chat was answered with an error: {data[:300]}")
         if isinstance(document.get("usage"), dict):
             self._last = document
         choices = document.get("choices")
@@ -144,8 +144,41 @@ class GatewayReader:
         )
 
 
+class ChatReader(DirectReader):
+    """The same events from the gateway: what the backend had in its KV cache is in the usage, where the protocol has a
+    place for it, and the `ray` object of the last event tells about prefix and queue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._about: Mapping[str, object] = {}
+
+    def feed(self, event: str | None, data: str) -> bool:
+        if data != "[DONE]":
+            self._about = _part(_object(data), "ray") or self._about
+        return super().feed(event, data)
+
+    def answer(self) -> Answer:
+        usage, about = _part(self._last, "usage"), self._about
+        prefix, queued = _part(about, "prefix").get("state"), about.get("queueTimeMs")
+        return Answer(
+            "".join(self._pieces),
+            _count(usage, "prompt_tokens"),
+            _count(usage, "completion_tokens"),
+            _count(_part(usage, "prompt_tokens_details"), "cached_tokens"),
+            prefix if isinstance(prefix, str) else None,
+            float(queued) if isinstance(queued, int | float) else None,
+        )
+
+
+def chat_body(question: Question, tokens: int, reuse: bool) -> dict[str, object]:
+    """The chat completion of `direct_body` for the gateway, letter by letter: whether a prefix is reused is Ray's own
+    decision."""
+    return direct_body(question, tokens, True)
+
+
 DIRECT = Door("/v1/chat/completions", direct_body, DirectReader)
 THROUGH = Door("/v1/infer", gateway_body, GatewayReader)
+THROUGH_CHAT = Door("/v1/chat/completions", chat_body, ChatReader)
 
 
 def _object(data: str) -> dict[str, object]:

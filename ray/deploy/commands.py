@@ -1,0 +1,36 @@
+"""The commands of `python -m ray.deploy`, and the module of each.
+
+A module is named `<command>_command.py` (`-` becomes `_`) and is loaded only when its command runs. It has two
+functions: `add_arguments(parser)` and `run(options, environ, out) -> int`, the exit status: 0 fine, 1 findings or a
+failure. `run` raises `DeployError` or `RayError` when it cannot go on, and `UsageError` when options do not go
+together; the command line turns these into one line and an exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol, TextIO, cast
+
+
+class CommandModule(Protocol):
+    """What a module of a command offers."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    @staticmethod
+    def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+        """Do it, write the answer to `out`, and return the exit status."""
+
+
+# Name and one line of help, in the order in which `--help` shows them.
+COMMANDS: Mapping[str, str] = {}
+DEFAULT_COMMAND = "render"
+
+
+def command_module(name: str) -> CommandModule:
+    """The module of a command in `COMMANDS`."""
+    return cast(CommandModule, import_module(f"ray.deploy.{name.replace('-', '_')}_command"))

@@ -1,0 +1,46 @@
+"""What `validate` and `doctor` say, and the form of the checks that say it.
+
+A check is one small function: it takes the facts, looks at one thing, and yields what it found. Which codes it can
+yield, what it inspects and how a finding is mended stand beside it, so that `doctor --list` and docs/doctor.md are
+written from the same lines that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+Level = Literal["info", "warn", "error"]
+Subject_contra = TypeVar("Subject_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a diagnosis. `message` names the thing, and the remedy where something has to be done."""
+
+    level: Level
+    code: str
+    message: str
+
+    def document(self) -> dict[str, str]:
+        """As it stands in JSON: `{level, code, message}`."""
+        return {"level": self.level, "code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[Subject_contra]):
+    """One check of some facts. `codes`: all that `run` can yield. `strict`: it looks at the host, so only `doctor`
+    and `--strict-filesystem` run it."""
+
+    id: str
+    codes: tuple[str, ...]
+    inspects: str
+    remedy: str
+    strict: bool
+    run: Callable[[Subject_contra], Iterable[Finding]]
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    """Is there a finding that makes `render` refuse and `validate` and `doctor` exit with 1?"""
+    return any(finding.level == "error" for finding in findings)

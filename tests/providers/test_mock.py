@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from dataclasses import replace
+
+import pytest
 
 from ray.config import config_from_mapping
+from ray.errors import RayError
 from ray.providers import Provider, create_provider
+from ray.types import TokenLogprob
 from tests.providers.setting import ask, context_for, request_for, run
 
 
@@ -31,6 +37,62 @@ def test_given_no_system_and_json_mode_when_answered_then_the_text_is_neither_js
     async def main() -> None:
         answer = await ask(mock(), request_for("hi", response_format="json_object"))
         assert answer.text == "[ray:mock model=m1 profile=tiny seed=s1]\nhi"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "age": {"type": ["integer", "null"]},
+                    "kind": {"enum": ["b", "c"]},
+                    "version": {"const": 2},
+                    "more": {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]},
+                    "unasked": {"type": "string"},
+                },
+                "required": ["name", "age", "kind", "version", "more"],
+            },
+            {"name": "", "age": 0, "kind": "b", "version": 2, "more": {"ok": False}},
+        ),
+        ({"type": "array"}, []),
+        ({}, {}),
+        ({"required": [7], "type": 7}, {}),
+        ({"$ref": "#/x"}, {}),
+    ],
+)
+def test_given_a_schema_when_answered_then_the_text_is_the_emptiest_json_of_its_shape(
+    schema: object, expected: object
+) -> None:
+    async def main() -> None:
+        request = replace(request_for("hi"), response_format="json_schema", json_schema=json.dumps(schema))
+        assert json.loads((await ask(mock(), request)).text) == expected
+
+    run(main())
+
+
+def test_given_probabilities_when_answered_then_it_was_certain_of_every_piece() -> None:
+    async def main() -> None:
+        for top in (0, 2):
+            answer = await ask(mock(), replace(request_for("hi"), top_logprobs=top))
+            tokens = [token for chunk in answer.chunks for token in chunk.logprobs]
+            assert "".join(token.token for token in tokens) == answer.text
+            assert all(token.logprob == 0 for token in tokens)
+            assert tokens[0].top == ((TokenLogprob(tokens[0].token, 0.0),) if top else ())
+
+    run(main())
+
+
+def test_given_tools_when_prepared_then_they_are_refused_with_the_remedy() -> None:
+    async def main() -> None:
+        with pytest.raises(RayError) as caught:
+            await ask(mock(), replace(request_for("hi"), tools="[]"))
+        assert (caught.value.code, caught.value.details) == ("invalid_request", {"field": "tools"})
+        assert "model.adapter.kind" in caught.value.message
 
     run(main())
 

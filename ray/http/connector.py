@@ -203,8 +203,8 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     complete = _relay_body(exchange, response, head)
     response.close()
     # llama-server closes a connection right after a chunked answer without having said so: the next request would run
-    # into that. Only an answer of declared length leaves a connection that can be trusted.
-    framed = head.declared_length is not None
+    # into that. Only an answer of declared length leaves a connection that can be trusted; a fresh one is to close.
+    framed = head.declared_length is not None and not ask.fresh
     return complete and framed and not response.will_close and not refused_early and not wire.has_leftover
 
 

@@ -131,6 +131,36 @@ def parse_base_url(value: str) -> BaseUrl | str:
     return BaseUrl(scheme[1].lower(), host.strip("[]"), port, slash + path)
 
 
+def web_origin_problem(value: str) -> str | None:
+    """The problem with the origin of a web page, or None. It has to be spelled as browsers send it (RFC 6454, section
+    6.2), for it is compared with their `Origin` header letter by letter."""
+    if value == "*":
+        return "must be one exact origin: `*` would let every page on the web use this gateway"
+    if value == "null":
+        return "must not be null: every sandboxed page and local file has that origin"
+    scheme = _SCHEME.match(value)
+    if scheme is None:
+        return "must be an origin such as https://chat.example.org or http://localhost:5173"
+    authority = value[scheme.end() :]
+    if any(character in authority for character in "/?#"):
+        return "must end after the host and port, without a slash or a path"
+    if "@" in authority:
+        return "must not contain a user name or password"
+    if not value.isascii():
+        return "must be ASCII (write an international name in its xn-- form)"
+    if value != value.lower():
+        return "must be in lower case, as browsers send it"
+    parts = _AUTHORITY.fullmatch(authority)
+    if parts is None or not _is_url_host(parts[1]):
+        return "must have a host name, a dotted IPv4 or a bracketed IPv6 address, and no more than a port after it"
+    port = parts[2]
+    if port is not None and (str(int(port)) != port or not 1 <= int(port) <= 65_535):
+        return "must have a port from 1 to 65535 without leading zeros"
+    if port is not None and int(port) == DEFAULT_PORTS.get(scheme[1]):
+        return "must leave out the port that is the scheme's own, as browsers do"
+    return None
+
+
 def _is_url_host(host: str) -> bool:
     if host.startswith("["):
         return is_ipv6(host[1:-1])

@@ -16,7 +16,8 @@ from typing import Literal, get_args
 
 from ray.config.adapters import ADAPTER, Adapter
 from ray.config.async_queue import DAY_MS, AsyncQueueConfig
-from ray.config.containers import MapOf
+from ray.config.containers import MapOf, TextList
+from ray.config.hosts import web_origin_problem
 from ray.config.kinds import TIMEOUT_MS, Boolean, Choice, Integer
 from ray.config.names import ENVIRONMENT_NAME_PATTERN, environment_name_problem, host_problem
 from ray.config.sections import Section, collection, optional, setting
@@ -55,6 +56,14 @@ class ServerConfig:
     port: int = setting(Integer(1, 65_535), "Port to listen on.", "RAY_PORT", default=3000)
     request_body_limit_bytes: int = setting(
         Integer(1, 1_048_576), "Largest request body in bytes.", "RAY_REQUEST_BODY_LIMIT_BYTES", default=48_000
+    )
+    cors_allowed_origins: tuple[str, ...] = setting(
+        TextList(
+            32, 512, check=web_origin_problem, rule="exact origins such as `https://chat.example.org`, without a path"
+        ),
+        "Web pages that may use this gateway from a browser; none by default.",
+        "RAY_CORS_ALLOWED_ORIGINS",
+        default=(),
     )
 
 

@@ -2,6 +2,7 @@
 
     request → refuse while draining → route (404, 405) → auth (401) → rate limit (429) → the route's own answer
 
+A browser's preflight for a page that may use this gateway is answered at the route, before anything is asked of it.
 Whatever goes wrong on the way comes out as one answer with the error envelope and as at most one log line.
 Source: http-api, sections 2, 7, 8 and 15.
 """
@@ -19,6 +20,7 @@ from ray.config import Config, resolve_api_keys
 from ray.errors import RayError
 from ray.gateway.auth import Authenticator
 from ray.gateway.client_address import client_address
+from ray.gateway.cors import VARY, Cors
 from ray.gateway.exchange import Exchange
 from ray.gateway.gauges import set_gauges
 from ray.gateway.rate_limit import RateLimiter
@@ -91,6 +93,7 @@ class Gateway:
             warm_up=WarmUp(runtime, logger, attempted=self._begin_jobs),
             jobs=jobs,
         )
+        self._cors = Cors(config.server.cors_allowed_origins) if config.server.cors_allowed_origins else None
         self._trust_proxy_headers = config.rate_limit.trust_proxy_headers
         metrics.add_collector(partial(set_gauges, self.services))
 
@@ -201,11 +204,13 @@ class Gateway:
             await runtime.close()
 
     async def _handle(self, request: Request) -> Response:
-        exchange = self._traffic.begin(request)
+        exchange = self._begin(request)
         try:
             return await self._answer(exchange)
         except WrongMethod as error:
             exchange.route = error.route
+            if self._cors is not None and self._cors.is_preflight(request):
+                return self._cors.preflight(error.allowed, exchange.headers)
             exchange.headers.append(("allow", error.allowed))
             return self._refuse(exchange, error)
         except CancelledError:
@@ -213,6 +218,13 @@ class Gateway:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where every failure, foreseen or not, becomes an answer
             return self._refuse(exchange, error)
+
+    def _begin(self, request: Request) -> Exchange:
+        """A request has arrived, maybe for the second time: one that breaks is looked at again for its refusal."""
+        exchange = self._traffic.begin(request)
+        if self._cors is not None and VARY not in exchange.headers:
+            exchange.headers += self._cors.headers(request.headers)
+        return exchange
 
     async def _answer(self, exchange: Exchange) -> Response:
         request = exchange.request
@@ -251,7 +263,7 @@ class Gateway:
         if request is None:
             request_id = new_id("req")
             return error_response(self._traffic.unparsed(request_id, error), [(REQUEST_ID_HEADER, request_id)])
-        return self._refuse(self._traffic.begin(request), error)
+        return self._refuse(self._begin(request), error)
 
 
 def _reason(error: OSError) -> str:

@@ -199,3 +199,51 @@ def test_callback_hosts_have_a_limit() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1 ", " x", "a b", "a\nb"])
 def test_listen_address_with_blanks_is_refused_at_load(host: str) -> None:
     assert refusal(changed("tiny", server__host=host)).startswith("server.host must not contain ")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://chat.example.org",
+        "http://localhost:5173",
+        "http://127.0.0.1:8080",
+        "http://[::1]:3000",
+        "https://xn--bcher-kva.example:8443",
+        "http://example.org:443",
+        "tauri://localhost",
+        "chrome-extension://abcdefghijklmnop",
+    ],
+)
+def test_given_an_origin_as_browsers_send_it_when_loaded_then_it_is_kept(origin: str) -> None:
+    assert load_with("tiny", server__corsAllowedOrigins=[origin]).server.cors_allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("origin", "problem"),
+    [
+        ("*", "`*` would let every page"),
+        ("null", "must not be null"),
+        ("chat.example.org", "must be an origin such as"),
+        ("https://chat.example.org/", "without a slash or a path"),
+        ("https://chat.example.org/app", "without a slash or a path"),
+        ("https://chat.example.org?x", "without a slash or a path"),
+        ("https://Chat.example.org", "must be in lower case"),
+        ("HTTPS://chat.example.org", "must be in lower case"),
+        ("https://chat.example.org:443", "must leave out the port"),
+        ("http://chat.example.org:80", "must leave out the port"),
+        ("http://chat.example.org:080", "leading zeros"),
+        ("http://chat.example.org:0", "port from 1 to 65535"),
+        ("http://chat.example.org:65536", "port from 1 to 65535"),
+        ("https://user@chat.example.org", "user name"),
+        ("https://bücher.example", "xn--"),
+        ("https://*.example.org", "must have a host name"),
+        ("https://", "must have a host name"),
+        ("https://a b", "must have a host name"),
+    ],
+)
+def test_given_another_spelling_of_an_origin_when_loaded_then_it_is_refused_with_the_remedy(
+    origin: str, problem: str
+) -> None:
+    message = refusal(changed("tiny", server__corsAllowedOrigins=["https://ok.example", origin]))
+    assert message.startswith("server.corsAllowedOrigins[1] must ")
+    assert problem in message

@@ -15,8 +15,8 @@ from typing import cast
 from ray.config import Config
 from ray.gateway.openai.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, IDENTIFIERS
 from ray.gateway.openai.messages import conversation
-from ray.gateway.openai.tools import answer_form, tool_choice_text, tools_text
-from ray.runtime import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Field, read_fields, refuse
+from ray.gateway.openai.tools import answer_form, check_tools, chosen
+from ray.runtime import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, Field, compact_json, read_fields, refuse
 from ray.types import InferenceRequest, Message
 
 
@@ -45,13 +45,15 @@ def chat_request(body: object, config: Config) -> Asked:
     found = _read(body, CHAT_FIELDS)
     messages = conversation(cast("list[Mapping[str, object]]", found["messages"]))
     tools = cast("list[object]", found.get("tools", []))
+    check_tools(tools)
+    callable_tools, tool_choice = chosen(tools, found.get("tool_choice"))
     response_format, json_schema = answer_form(cast("Mapping[str, object] | None", found.get("response_format")))
     request = replace(
         _request(messages, _max_tokens(found), found, config),
         response_format=response_format,
         json_schema=json_schema,
-        tools=tools_text(tools),
-        tool_choice=tool_choice_text(found.get("tool_choice"), tools),
+        tools=compact_json(callable_tools) if callable_tools else None,
+        tool_choice=tool_choice,
         top_logprobs=_chat_logprobs(found),
     )
     return _asked(request, found)

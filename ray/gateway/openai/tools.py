@@ -78,38 +78,38 @@ RESPONSE_FORMAT = Object(
 )
 
 
-def tools_text(tools: Sequence[object]) -> str | None:
-    """The tools as compact JSON text, from what `TOOLS` has read; None for none of them."""
-    if not tools:
-        return None
+def check_tools(tools: Sequence[object]) -> None:
+    """Every name once, and not too much of it all, of what `TOOLS` has read. Raises RayError `invalid_request`."""
     names = set()
     for index, name in enumerate(_tool_names(tools)):
         if name in names:
             field = f"tools[{index}].function.name"
             refuse(f"{field} is the name of another tool", field)
         names.add(name)
-    text = compact_json(tools)
-    size = len(text.encode("utf-8"))
+    size = len(compact_json(tools).encode("utf-8"))
     if size > MAX_TOOLS_BYTES:
         message = f"tools have {size} bytes; at most {MAX_TOOLS_BYTES} are allowed"
         refuse(message, "tools", maxBytes=MAX_TOOLS_BYTES, actualBytes=size)
-    return text
 
 
-def tool_choice_text(choice: object, tools: Sequence[object]) -> str | None:
-    """The choice as compact JSON text, from what `TOOL_CHOICE` has read. Without tools there is nothing to choose."""
-    if choice is None:
-        return None
+def chosen(tools: Sequence[object], choice: object) -> tuple[Sequence[object], str | None]:
+    """The tools that may be called, and the choice as compact JSON text, from what `TOOLS` and `TOOL_CHOICE` have read.
+
+    A function that is named is the only tool, and required: that is the same wish in words that every backend knows.
+    llama-server takes the name for `auto`. Without tools there is nothing to choose.
+    """
     if isinstance(choice, dict):
         name = choice["function"]["name"]
-        if name not in _tool_names(tools):
+        named = [tool for tool, known in zip(tools, _tool_names(tools), strict=True) if known == name]
+        if not named:
             field = "tool_choice.function.name"
             refuse(f"{field} is not the name of one of the tools", field)
-    elif not tools:
-        if choice == "required":
-            refuse("tool_choice can only be required when there are tools", "tool_choice")
-        return None
-    return compact_json(choice)
+        return named, '"required"'
+    if tools or choice is None:
+        return tools, None if choice is None else compact_json(choice)
+    if choice == "required":
+        refuse("tool_choice can only be required when there are tools", "tool_choice")
+    return tools, None
 
 
 def _tool_names(tools: Sequence[object]) -> list[str]:

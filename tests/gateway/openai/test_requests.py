@@ -70,7 +70,7 @@ def test_given_every_field_when_read_then_each_arrives() -> None:
     assert dict(request.metadata) == {"team": "x", "user": "ada"}
     assert (request.response_format, request.json_schema) == ("json_schema", json.dumps(SCHEMA, separators=(",", ":")))
     assert json.loads(request.tools or "") == [TOOL]
-    assert request.tool_choice == '{"type":"function","function":{"name":"weather"}}'
+    assert request.tool_choice == '"required"'
 
 
 @pytest.mark.parametrize("name", sorted({field.name for field in CHAT_FIELDS if not field.required}))
@@ -99,6 +99,16 @@ def test_given_more_tokens_than_the_model_gives_when_read_then_its_ceiling_holds
     assert chat(max_tokens=10**9).request.max_tokens == CEILING
     assert chat(max_tokens=5, max_completion_tokens=5).request.max_tokens == 5
     assert complete(max_tokens=10**9).request.max_tokens == CEILING
+
+
+def test_given_a_named_function_when_read_then_it_is_the_only_tool_and_required() -> None:
+    other = {"type": "function", "function": {"name": "news"}}
+    choice = {"type": "function", "function": {"name": "news"}}
+    request = chat(tools=[TOOL, other], tool_choice=choice).request
+    assert (json.loads(request.tools or ""), request.tool_choice) == ([other], '"required"')
+    for word in ("none", "auto", "required"):
+        request = chat(tools=[TOOL, other], tool_choice=word).request
+        assert (json.loads(request.tools or ""), request.tool_choice) == ([TOOL, other], f'"{word}"')
 
 
 def deep(levels: int) -> dict[str, object]:

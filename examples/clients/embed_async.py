@@ -12,7 +12,7 @@ import ray
 async def main(config: str) -> None:
     """Print an answer as it comes."""
     async with ray.Gateway(config) as gateway:
-        async for text in gateway.stream(input="Name three colours of the rainbow.", max_tokens=24):
+        async for text in gateway.stream("Name three colours of the rainbow.", max_tokens=24):
             print(text, end="", flush=True)
         print()
 

@@ -8,5 +8,5 @@ import sys
 import ray
 
 with ray.serve_in_thread(sys.argv[1]) as server:
-    answer = server.infer(input="Name three colours of the rainbow.", max_tokens=24)
+    answer = server.infer("Name three colours of the rainbow.", max_tokens=24)
     print(answer["output"])

@@ -1,6 +1,6 @@
 """Ray inside a Python program: a gateway without a socket, with one, and in a thread of its own."""
 
-from ray.embed.forms import InferResponse, JobQuestion, Question
+from ray.embed.forms import InferResponse, JobAccepted, JobQuestion, Question
 from ray.embed.gateway import AnswerStream, Gateway
 from ray.embed.settings import ConfigSource, load_config
 from ray.embed.thread import ServerThread, serve_in_thread
@@ -10,6 +10,7 @@ __all__ = [
     "ConfigSource",
     "Gateway",
     "InferResponse",
+    "JobAccepted",
     "JobQuestion",
     "Question",
     "ServerThread",

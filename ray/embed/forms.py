@@ -51,10 +51,21 @@ class InferResponse(TypedDict):
     createdAt: str
 
 
-def body_of(
-    body: Mapping[str, object] | None, keywords: Mapping[str, object], known: type[Question]
-) -> dict[str, object]:
-    """The body of a request from a mapping, keywords, or both; a keyword wins over the body's own field.
+class JobAccepted(TypedDict):
+    """The body of the 202 of `POST /v1/jobs`."""
+
+    id: str
+    status: str
+    createdAt: str
+    location: str
+
+
+# The JSON object of a request, or only the text of its `input`.
+Body = Mapping[str, object] | str | None
+
+
+def body_of(body: Body, keywords: Mapping[str, object], known: type[Question]) -> dict[str, object]:
+    """The body of a request from a text, a mapping, keywords, or both; a keyword wins over the body's own field.
 
     Raises TypeError for a keyword that is not `known`: over HTTP an unknown field may be of a later version, in a
     program it is a slip of the pen.
@@ -62,8 +73,10 @@ def body_of(
     unknown = sorted(keywords.keys() - known.__annotations__.keys())
     if unknown:
         raise TypeError(f"unknown keyword {unknown[0]!r}: use one of {', '.join(known.__annotations__)}")
-    if body is not None and not isinstance(body, Mapping):
-        raise TypeError(f"the request body must be a mapping, not {type(body).__name__}: ask with input=... for a text")
+    if isinstance(body, str):
+        body = {"input": body}
+    elif body is not None and not isinstance(body, Mapping):
+        raise TypeError(f"a question is a text or a mapping, not {type(body).__name__}")
     given = {_camel_case(name): value for name, value in keywords.items() if value is not None}
     return {**(body or {}), **given}
 

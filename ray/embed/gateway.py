@@ -1,7 +1,7 @@
 """`Gateway`: Ray inside an asyncio program.
 
     async with Gateway("ray.json") as gateway:
-        answer = await gateway.infer(input="Say hello.")
+        answer = await gateway.infer("Say hello.")
 
 No socket is opened unless `listen` or `serve` is called. The event loop, its signal handlers, its exception handler and
 the garbage collector stay as the program has set them. Leaving the block is what SIGTERM is to the process of
@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TextIO, Unpack, cast
 
 from ray.config import Config
-from ray.embed.forms import InferResponse, JobQuestion, Question, body_of
+from ray.embed.forms import Body, InferResponse, JobAccepted, JobQuestion, Question, body_of
 from ray.embed.settings import ConfigSource, load_config, logger_for
 from ray.gateway import DEFAULT_DRAIN_MS, InProcess
 from ray.gateway import Gateway as GatewayParts
@@ -138,10 +138,11 @@ class Gateway:
 
     # -- asking it
 
-    async def infer(self, body: Mapping[str, object] | None = None, /, **fields: Unpack[Question]) -> InferResponse:
+    async def infer(self, body: Body = None, /, **fields: Unpack[Question]) -> InferResponse:
         """The answer to one question, as `POST /v1/infer` gives it. Cancelling it frees the backend's slot.
 
-        `body`: as on the route, or its fields as keywords. Raises RayError: the codes of that route.
+        `body`: the JSON object of the route, or only the text of its `input`; every field may be a keyword instead.
+        Raises RayError: the codes of that route.
         """
         door = self._open_door()
         reader = await door.generate(body_of(body, fields, Question), streamed=False)
@@ -150,24 +151,25 @@ class Gateway:
         finally:
             door.forget(reader)
 
-    def stream(self, body: Mapping[str, object] | None = None, /, **fields: Unpack[Question]) -> AnswerStream:
+    def stream(self, body: Body = None, /, **fields: Unpack[Question]) -> AnswerStream:
         """The same answer piece by piece: an async iterator of texts. Nothing is asked before it is iterated or
         entered; leaving it early frees the backend's slot."""
         return AnswerStream(self._open_door(), body_of(body, fields, Question))
 
     async def submit_job(
         self,
-        body: Mapping[str, object] | None = None,
+        body: Body = None,
         /,
         *,
         idempotency_key: str | None = None,
         **fields: Unpack[JobQuestion],
-    ) -> dict[str, object]:
-        """Accept a durable job: `{"id", "status", "createdAt", "location"}`, once it is on disk.
+    ) -> JobAccepted:
+        """Accept a durable job; it is on disk on return.
 
         Raises RayError: the codes of `POST /v1/jobs`, `async_queue_disabled` where jobs are off.
         """
-        return await self._open_door().submit_job(body_of(body, fields, JobQuestion), idempotency_key)
+        accepted = await self._open_door().submit_job(body_of(body, fields, JobQuestion), idempotency_key)
+        return cast(JobAccepted, accepted)
 
     async def job(self, job_id: str, *, wait_s: float = 0.0) -> dict[str, object]:
         """The whole record of a job that this program submitted (also an earlier run of it), as `GET /v1/jobs/{id}`.

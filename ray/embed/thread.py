@@ -1,7 +1,7 @@
 """`serve_in_thread`: Ray for programs that are not asyncio, and for tests. It listens, in a thread with its own loop.
 
     with serve_in_thread("ray.json") as server:
-        print(server.url, server.infer(input="Say hello.")["output"])
+        print(server.url, server.infer("Say hello.")["output"])
 
 Signals stay with the program: the thread installs no handler, and only the program decides when it ends.
 """
@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TextIO, Unpack
 
-from ray.embed.forms import InferResponse, Question
+from ray.embed.forms import Body, InferResponse, Question
 from ray.embed.gateway import Gateway
 from ray.embed.settings import ConfigSource
 from ray.errors import RayError
@@ -71,7 +71,7 @@ class ServerThread:
     ) -> None:
         self.stop()
 
-    def infer(self, body: Mapping[str, object] | None = None, /, **fields: Unpack[Question]) -> InferResponse:
+    def infer(self, body: Body = None, /, **fields: Unpack[Question]) -> InferResponse:
         """`Gateway.infer`, from any thread, waiting for the answer: in the process, without key and rate limit."""
         if not self._thread.is_alive():
             raise _stopped()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
-from ray.embed.forms import JobQuestion, Question, body_of
+from ray.embed.forms import Body, JobQuestion, Question, body_of
 from ray.gateway.job_request import JOB_FIELDS
 from ray.runtime import INFER_FIELDS
 
@@ -28,6 +26,8 @@ def test_the_keywords_of_a_job_are_the_fields_of_its_route() -> None:
     [
         (None, {}, {}),
         ({"input": "x"}, {}, {"input": "x"}),
+        ("x", {}, {"input": "x"}),
+        ("x", {"max_tokens": 8}, {"input": "x", "maxTokens": 8}),
         (None, {"input": "x", "max_tokens": 8, "top_p": 0.5}, {"input": "x", "maxTokens": 8, "topP": 0.5}),
         ({"input": "x", "maxTokens": 8}, {"max_tokens": 9}, {"input": "x", "maxTokens": 9}),
         ({"input": "x", "unknown": 1}, {}, {"input": "x", "unknown": 1}),
@@ -35,9 +35,7 @@ def test_the_keywords_of_a_job_are_the_fields_of_its_route() -> None:
         ({"input": "x", "seed": None}, {}, {"input": "x", "seed": None}),
     ],
 )
-def test_body_and_keywords_become_one_body(
-    body: Mapping[str, object] | None, keywords: dict[str, object], asked: dict[str, object]
-) -> None:
+def test_body_and_keywords_become_one_body(body: Body, keywords: dict[str, object], asked: dict[str, object]) -> None:
     assert body_of(body, keywords, Question) == asked
 
 
@@ -47,6 +45,6 @@ def test_given_a_keyword_that_a_question_does_not_have_then_it_is_a_type_error_t
         body_of(None, {"input": "x", keyword: 1}, Question)
 
 
-def test_given_a_text_instead_of_a_body_then_the_error_shows_the_way() -> None:
-    with pytest.raises(TypeError, match="input="):
-        body_of("Say hello.", {}, Question)  # type: ignore[arg-type]
+def test_given_something_else_than_a_text_or_a_mapping_then_the_error_says_what_a_question_is() -> None:
+    with pytest.raises(TypeError, match="a text or a mapping, not list"):
+        body_of(["Say hello."], {}, Question)  # type: ignore[arg-type]

@@ -414,7 +414,7 @@ def test_given_a_job_when_submitted_in_process_then_it_ends_and_belongs_to_the_p
     async def main() -> str:
         async with embedded(with_jobs(tmp_path)) as gateway:
             accepted = await gateway.submit_job(input="Work.", max_tokens=8, idempotency_key="once")
-            identifier = str(accepted["id"])
+            identifier = accepted["id"]
             assert set(accepted) == {"id", "status", "createdAt", "location"}
             assert (await gateway.submit_job(input="Work.", max_tokens=8, idempotency_key="once"))["id"] == identifier
             record = await gateway.job(identifier, wait_s=20)
@@ -438,8 +438,8 @@ def test_given_a_running_job_when_cancelled_then_it_ends_as_cancelled(tmp_path: 
             async with asyncio.timeout(20):
                 while provider.active == 0:  # noqa: ASYNC110 - it comes through a disk
                     await asyncio.sleep(0.005)
-            await gateway.cancel_job(str(accepted["id"]))
-            assert (await gateway.job(str(accepted["id"]), wait_s=20))["status"] == "cancelled"
+            await gateway.cancel_job(accepted["id"])
+            assert (await gateway.job(accepted["id"], wait_s=20))["status"] == "cancelled"
 
     asyncio.run(main())
 
@@ -513,7 +513,7 @@ def test_given_a_program_that_ends_with_the_gateway_in_a_task_then_the_job_is_ta
         async def hold() -> None:
             async with embedded(with_jobs(tmp_path), provider=provider) as gateway:
                 accepted = await gateway.submit_job(input="Work.")
-                identifiers.put_nowait(str(accepted["id"]))
+                identifiers.put_nowait(accepted["id"])
                 await asyncio.Event().wait()
 
         holding = asyncio.create_task(hold())

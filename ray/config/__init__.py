@@ -32,6 +32,7 @@ from ray.config.tuning import (
     PrefixStoreConfig,
     PromptCompilerConfig,
 )
+from ray.config.variables import Variable, VariableGroup, variable_groups
 from ray.config.view import config_document, sanitised_config
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "ServerConfig",
     "TelemetryConfig",
     "TemplateConfig",
+    "Variable",
+    "VariableGroup",
     "WarmupRequest",
     "config_document",
     "config_from_mapping",
@@ -69,4 +72,5 @@ __all__ = [
     "parse_base_url",
     "resolve_api_keys",
     "sanitised_config",
+    "variable_groups",
 ]

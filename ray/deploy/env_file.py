@@ -137,3 +137,15 @@ def _double_quoted(name: str, inner: str) -> str:
     if re.search(r"\\[nrt]", _ESCAPE.sub(lambda found: found[0] if found[1] in "nrt" else "", inner)):
         raise _LineError(f"has \\n, \\r or \\t in the value of {name}: systemd keeps them as two characters")
     return _ESCAPE.sub(lambda found: found[1] if found[1] in '"\\`$' else found[0], inner)
+
+
+def quoted(text: str) -> str | None:
+    """A value as it has to be written in an env file; None when it holds what no line can (control characters)."""
+    if _CONTROL.search(text) or "\n" in text:
+        return None
+    if text == text.strip() and "\\" not in text and text[:1] not in ('"', "'") and text[-1:] not in ('"', "'"):
+        return text
+    if "'" not in text:
+        return f"'{text}'"
+    escaped = re.sub(r'["\\`$]', lambda found: f"\\{found[0]}", text)
+    return f'"{escaped}"'

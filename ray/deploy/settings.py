@@ -21,22 +21,21 @@ from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, path_problem, program_problem
 from ray.deploy.principals import principal_problem
 from ray.deploy.site_address import SiteAddress, parse_site_address
+from ray.deploy.variables import (
+    CADDY_VARIABLE,
+    DEFAULT_DOMAIN,
+    DEFAULT_MIN_FREE_MIB,
+    DEFAULT_RUNTIME,
+    DEFAULT_USER,
+    DOMAIN_VARIABLE,
+    MEMORY_VARIABLE,
+    MIN_FREE_VARIABLE,
+    RUNTIME_VARIABLE,
+    USER_VARIABLE,
+)
 
 DEFAULT_CONFIG = "./examples/config/ray.sub1b.public.json"
-DEFAULT_DOMAIN = "ray.local"
-DEFAULT_USER = "ray"
-DEFAULT_RUNTIME = "/usr/bin/python3"
-DEFAULT_CADDY = "/usr/bin/caddy"
-DEFAULT_MIN_FREE_MIB = 1_024
 LARGEST_MIB = 1_048_576
-READY_TIMEOUT_SECONDS = 120
-
-USER_VARIABLE = "RAY_DEPLOY_SERVICE_USER"
-DOMAIN_VARIABLE = "RAY_DEPLOY_DOMAIN"
-MEMORY_VARIABLE = "RAY_DEPLOY_MEMORY_MIB"
-RUNTIME_VARIABLE = "RAY_GATEWAY_RUNTIME_BINARY"
-CADDY_VARIABLE = "RAY_DEPLOY_CADDY_BINARY"
-MIN_FREE_VARIABLE = "RAY_DEPLOY_MIN_FREE_STORAGE_MIB"
 
 Problem = Callable[[str], str | None]
 _DIGITS = re.compile(r"[0-9]{1,16}")

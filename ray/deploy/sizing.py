@@ -6,7 +6,6 @@ gateway's limit stands a fixed distance above its own pressure threshold; the ba
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,16 +14,16 @@ from ray.providers import launch_arguments
 
 MIB = 1_048_576
 SMALLEST_RESERVE_MIB = 768
-RESERVE_SHARE = 0.20
+RESERVE_DIVISOR = 5  # one fifth
 GATEWAY_HIGH_ABOVE_THRESHOLD_MIB = 128
 GATEWAY_MAX_ABOVE_THRESHOLD_MIB = 384
 GATEWAY_SWAP_MIB = 128
 GATEWAY_CPU_WEIGHT = 200
 SMALLEST_BACKEND_MIB = 512
-BACKEND_HIGH_SHARE = 0.90
+BACKEND_HIGH_PERCENT = 90
 BACKEND_CPU_WEIGHT = 80
 # Firmware and kernel keep part of what a provider sells: a "4 GB" box shows 3.7 to 3.9 GiB. The reserve covers it.
-SOLD_MEMORY_TOLERANCE = 0.10
+SOLD_MEMORY_TOLERANCE_PERCENT = 10
 BACKEND_RUNTIME_MIB = 160
 SMALL_PRESET_BUDGET_MIB = 4_096
 LARGE_PRESET_BUDGET_MIB = 8_192
@@ -82,7 +81,7 @@ class Sizing:
         """Was a target named that this machine does not have, even counted as it was sold?"""
         if self.budget_mib is None or self.budget_source != "override":
             return False
-        return self.budget_mib * (1 - SOLD_MEMORY_TOLERANCE) > self.host_mib
+        return self.budget_mib * (100 - SOLD_MEMORY_TOLERANCE_PERCENT) > self.host_mib * 100
 
     @property
     def gateway_exceeds_host(self) -> bool:
@@ -132,7 +131,7 @@ def preset_budget(launch: LaunchProfile) -> int:
 
 def reserve(memory_mib: int) -> int:
     """What the system keeps of so much memory."""
-    return max(SMALLEST_RESERVE_MIB, math.ceil(RESERVE_SHARE * memory_mib))
+    return max(SMALLEST_RESERVE_MIB, -(-memory_mib // RESERVE_DIVISOR))
 
 
 def gateway_limits(config: Config) -> MemoryLimits:
@@ -150,7 +149,7 @@ def backend_limits(budget_mib: int, gateway_max_mib: int) -> MemoryLimits:
     """What reserve and gateway leave over. A budget below the floor still gives figures: a check refuses it."""
     most = max(SMALLEST_BACKEND_MIB, budget_mib - reserve(budget_mib) - gateway_max_mib)
     return MemoryLimits(
-        high_mib=max(1, math.floor(BACKEND_HIGH_SHARE * most)),
+        high_mib=max(1, most * BACKEND_HIGH_PERCENT // 100),
         max_mib=most,
         swap_max_mib=min(1024, max(256, most // 4)),
         cpu_weight=BACKEND_CPU_WEIGHT,

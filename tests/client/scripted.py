@@ -22,8 +22,10 @@ class Says:
 def answer(
     status: int, body: bytes = b"", *headers: tuple[str, str], kind: str = "application/json", then: str = "close"
 ) -> Says:
-    """A well-formed answer of declared length."""
+    """A well-formed answer of declared length, which says so when the connection will be closed."""
     lines = [f"content-length: {len(body)}", *(f"{name}: {value}" for name, value in headers)]
+    if then == "close":
+        lines.append("connection: close")
     if kind:
         lines.append(f"content-type: {kind}")
     head = f"HTTP/1.1 {status} Said\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n"

@@ -17,10 +17,10 @@ KEY = "a-key-for-the-tests"
 
 @dataclass
 class GatewayThread:
-    """A gateway on a loop of its own. `gauges`: its figures at this moment."""
+    """A gateway on a loop of its own. `call`: run something on that loop."""
 
     url: str
-    gauges: Callable[[], Mapping[str, float]]
+    call: Callable[[Callable[[], None]], object]
 
 
 @contextmanager
@@ -44,11 +44,7 @@ def gateway_in_a_thread(
 
         stops.append(end)
         async with running(document, environ=environ, provider=provider) as gateway:
-
-            def gauges() -> Mapping[str, float]:
-                return asyncio.run_coroutine_threadsafe(gateway.gauges(), loop).result(WAIT_SECONDS)
-
-            found.append(GatewayThread(f"http://127.0.0.1:{gateway.gateway.port}", gauges))
+            found.append(GatewayThread(f"http://127.0.0.1:{gateway.gateway.port}", loop.call_soon_threadsafe))
             started.set()
             await stop.wait()
 

@@ -231,8 +231,8 @@ class Gateway:
             await self._stop_asked.wait()
         finally:
             if self._parts is not None and self._listens:
-                await self._parts.stop_listening(self._drain_ms)
                 self._listens = False
+                await _close_http(self._parts, self._drain_ms)
 
     def _open_door(self) -> InProcess:
         if self._door is None:
@@ -299,6 +299,15 @@ async def _finished(opening: Coroutine[object, object, None]) -> None:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+async def _close_http(parts: GatewayParts, drain_ms: int) -> None:
+    """Close the HTTP door after its running answers; a cancellation meanwhile cuts them off."""
+    try:
+        await parts.stop_listening(drain_ms)
+    except BaseException:
+        await parts.stop_listening(0)
         raise
 
 

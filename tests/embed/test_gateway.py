@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
 import json
 import logging
@@ -327,6 +328,30 @@ def test_given_a_serving_gateway_when_serve_is_cancelled_then_the_port_closes_an
                 with pytest.raises(ConnectionError):
                     await asyncio.open_connection("127.0.0.1", port)
                 assert (await gateway.infer(input="x"))["output"]
+
+    asyncio.run(main())
+
+
+def test_given_an_http_answer_that_holds_up_the_end_of_serve_when_cancelled_again_then_it_is_cut_off() -> None:
+    async def main() -> None:
+        provider = FakeProvider(endless(), ["fine", STOP])
+        async with embedded(provider=provider, drain_ms=3_600_000) as gateway:
+            serving = asyncio.create_task(gateway.serve(port=0))
+            await until(lambda: _listens(gateway))
+            asking = asyncio.create_task(over_http(gateway, "POST", "/v1/infer", {"input": "Wait."}))
+            async with asyncio.timeout(20):
+                while provider.active == 0:  # noqa: ASYNC110 - it comes through a socket
+                    await asyncio.sleep(0.005)
+            serving.cancel()
+            await until(lambda: not _listens(gateway))
+            assert not serving.done()
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            with pytest.raises((ConnectionError, http.client.HTTPException)):
+                await asking
+            assert provider.active == 0
+            assert (await gateway.infer("And now?"))["output"] == "fine"
 
     asyncio.run(main())
 

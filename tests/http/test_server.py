@@ -447,3 +447,17 @@ def test_a_failing_error_callback_still_gives_an_answer() -> None:
         assert [type(error) for error in reported] == [ZeroDivisionError]
 
     run(main)
+
+
+def test_given_a_server_that_was_drained_when_started_again_then_it_serves_and_keeps_connections_as_before() -> None:
+    async def main() -> None:
+        async with serving() as site:
+            assert await site.server.drain(1.0)
+            await site.server.start("127.0.0.1", 0)
+            async with await site.client() as client:
+                for _ in range(2):
+                    await client.request("GET", "/livez")
+                    response = await client.response()
+                    assert (response.status, response.headers["connection"]) == (200, "keep-alive")
+
+    run(main)

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TypeVar, Unpack, cast
 
 from ray.client import calls
 from ray.client.answers import (
@@ -36,8 +36,10 @@ from ray.client.documents import (
     Document,
     EmbeddingList,
     InferAnswer,
+    InferFields,
     Job,
     JobAccepted,
+    JobFields,
     JobSummary,
     Model,
 )
@@ -133,14 +135,19 @@ class AsyncRayClient:
         """End what is running, and give back threads and connections."""
         await self._http.close()
 
-    async def infer(self, request: Question, *, timeout_ms: int | None = None) -> InferAnswer:
-        """`POST /v1/infer`: one whole answer. `request`: its JSON object, or only the text of `input`."""
-        return cast(InferAnswer, await self._document(calls.infer_call(request, self._options), timeout_ms))
+    async def infer(
+        self, request: Question | None = None, *, timeout_ms: int | None = None, **fields: Unpack[InferFields]
+    ) -> InferAnswer:
+        """`POST /v1/infer`: one whole answer. `request`: its JSON object, or only the text of `input`; every field
+        may be a keyword, too."""
+        return cast(InferAnswer, await self._document(calls.infer_call(request, fields, self._options), timeout_ms))
 
     @asynccontextmanager
-    async def stream(self, request: Question, *, timeout_ms: int | None = None) -> AsyncIterator[AsyncTokenStream]:
+    async def stream(
+        self, request: Question | None = None, *, timeout_ms: int | None = None, **fields: Unpack[InferFields]
+    ) -> AsyncIterator[AsyncTokenStream]:
         """The same, token by token. Leaving the block early closes the connection, and that stops the model."""
-        call = calls.infer_call(request, self._options, stream=True)
+        call = calls.infer_call(request, fields, self._options, stream=True)
         async with self._opened(call, timeout_ms) as (answer, time_ms):
             events = InferEvents(call, answer.headers, self._options.response_body_limit_bytes)
             yield AsyncTokenStream(self._items(call, answer, time_ms, events))
@@ -169,10 +176,15 @@ class AsyncRayClient:
         return cast(EmbeddingList, await self._document(call, timeout_ms))
 
     async def create_job(
-        self, request: Question, *, idempotency_key: str | None = None, timeout_ms: int | None = None
+        self,
+        request: Question | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout_ms: int | None = None,
+        **fields: Unpack[JobFields],
     ) -> JobAccepted:
         """`POST /v1/jobs`: work that must not be lost. With a key of your own it is safe to call again."""
-        call = calls.create_job_call(request, idempotency_key, self._options)
+        call = calls.create_job_call(request, fields, idempotency_key, self._options)
         return cast(JobAccepted, await self._document(call, timeout_ms))
 
     async def job(self, job_id: str, *, wait_seconds: int = 0, timeout_ms: int | None = None) -> Job:

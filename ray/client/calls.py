@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 from urllib.parse import quote, urlencode
 
+from ray.client.documents import InferFields, JobFields
 from ray.client.errors import RayRequestError
 from ray.client.options import Options
 from ray.version import VERSION
@@ -57,8 +58,10 @@ def headers_of(call: Call, options: Options) -> list[tuple[str, str]]:
     return list({**own, **dict(options.headers), "content-type": "application/json", **dict(call.headers)}.items())
 
 
-def infer_call(request: Question, options: Options, *, stream: bool = False) -> Call:
-    document = _document(request, "input")
+def infer_call(
+    request: Question | None, fields: Mapping[str, object], options: Options, *, stream: bool = False
+) -> Call:
+    document = _document(request, fields, InferFields)
     if not stream and document.get("stream") is True:
         _refuse("infer() answers in one piece: use stream() for a request with stream")
     if stream:
@@ -98,9 +101,11 @@ def model_call(model: str) -> Call:
     return get_call(f"/v1/models/{quote(model, safe='/')}")
 
 
-def create_job_call(request: Question, idempotency_key: str | None, options: Options) -> Call:
+def create_job_call(
+    request: Question | None, fields: Mapping[str, object], idempotency_key: str | None, options: Options
+) -> Call:
     """With an idempotency key a job can be submitted again whatever happened: the gateway makes one at most."""
-    body = _body(_document(request, "input"), options)
+    body = _body(_document(request, fields, JobFields), options)
     if idempotency_key is None:
         return Call("POST", "/v1/jobs", "rejected", body)
     if not isinstance(idempotency_key, str) or not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
@@ -141,12 +146,25 @@ def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-def _document(request: Question, text_key: str) -> dict[str, object]:
+def _document(request: Question | None, fields: Mapping[str, object], known: type[InferFields]) -> dict[str, object]:
+    """The JSON object of a request from its text or itself, and keywords, which win; None leaves a field out.
+
+    Raises TypeError for a keyword that does not exist: a slip of the pen, which the gateway would ignore.
+    """
+    unknown = sorted(fields.keys() - known.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"unknown keyword {unknown[0]!r}: use one of {', '.join(known.__annotations__)}")
     if isinstance(request, str):
-        return {text_key: request}
-    if not isinstance(request, Mapping):
+        request = {"input": request}
+    elif request is not None and not isinstance(request, Mapping):
         _refuse("a request is a mapping, as the JSON object of the route, or a string")
-    return dict(request)
+    given = {_camel_case(name): value for name, value in fields.items() if value is not None}
+    return {**(request or {}), **given}
+
+
+def _camel_case(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
 
 
 def _body(document: Mapping[str, object], options: Options) -> bytes:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import TypeVar, Unpack, cast
 
 from ray.client import calls
 from ray.client.answers import (
@@ -37,8 +37,10 @@ from ray.client.documents import (
     Document,
     EmbeddingList,
     InferAnswer,
+    InferFields,
     Job,
     JobAccepted,
+    JobFields,
     JobSummary,
     Model,
 )
@@ -126,14 +128,19 @@ class RayClient:
         """Close idle connections. Calls that run in other threads come to their end; later ones are refused."""
         self._connections.close()
 
-    def infer(self, request: Question, *, timeout_ms: int | None = None) -> InferAnswer:
-        """`POST /v1/infer`: one whole answer. `request`: its JSON object, or only the text of `input`."""
-        return cast(InferAnswer, self._document(calls.infer_call(request, self._options), timeout_ms))
+    def infer(
+        self, request: Question | None = None, *, timeout_ms: int | None = None, **fields: Unpack[InferFields]
+    ) -> InferAnswer:
+        """`POST /v1/infer`: one whole answer. `request`: its JSON object, or only the text of `input`; every field
+        may be a keyword, too."""
+        return cast(InferAnswer, self._document(calls.infer_call(request, fields, self._options), timeout_ms))
 
     @contextmanager
-    def stream(self, request: Question, *, timeout_ms: int | None = None) -> Iterator[TokenStream]:
+    def stream(
+        self, request: Question | None = None, *, timeout_ms: int | None = None, **fields: Unpack[InferFields]
+    ) -> Iterator[TokenStream]:
         """The same, token by token. Leaving the block early closes the connection, and that stops the model."""
-        call = calls.infer_call(request, self._options, stream=True)
+        call = calls.infer_call(request, fields, self._options, stream=True)
         with self._opened(call, timeout_ms) as (answer, time_ms):
             events = InferEvents(call, answer.headers, self._options.response_body_limit_bytes)
             yield TokenStream(self._items(call, answer, time_ms, events))
@@ -160,10 +167,15 @@ class RayClient:
         return cast(EmbeddingList, self._document(call, timeout_ms))
 
     def create_job(
-        self, request: Question, *, idempotency_key: str | None = None, timeout_ms: int | None = None
+        self,
+        request: Question | None = None,
+        *,
+        idempotency_key: str | None = None,
+        timeout_ms: int | None = None,
+        **fields: Unpack[JobFields],
     ) -> JobAccepted:
         """`POST /v1/jobs`: work that must not be lost. With a key of your own it is safe to call again."""
-        call = calls.create_job_call(request, idempotency_key, self._options)
+        call = calls.create_job_call(request, fields, idempotency_key, self._options)
         return cast(JobAccepted, self._document(call, timeout_ms))
 
     def job(self, job_id: str, *, wait_seconds: int = 0, timeout_ms: int | None = None) -> Job:

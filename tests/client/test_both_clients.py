@@ -39,6 +39,20 @@ def test_given_a_question_when_asked_then_the_answer_is_the_document_of_the_rout
 
 
 @both
+def test_given_keywords_when_asked_then_they_go_over_the_request_and_a_slip_of_the_pen_is_seen(
+    ask: Ask, gateway: GatewayThread
+) -> None:
+    asked = {"input": "Name a colour.", "maxTokens": 5, "seed": 1}
+    answer = document(ask(gateway.url, "infer", asked, api_key=KEY, max_tokens=77, seed=None))
+
+    diagnostics = document(answer["diagnostics"])
+    assert document(diagnostics["degradation"])["requestedMaxTokens"] == 77
+    for method in ("infer", "stream", "create_job"):
+        with pytest.raises(TypeError, match="max_token'"):
+            ask(gateway.url, method, "Name a colour.", api_key=KEY, max_token=5)
+
+
+@both
 def test_given_a_question_when_streamed_then_the_pieces_are_the_output_of_the_result(
     ask: Ask, gateway: GatewayThread
 ) -> None:

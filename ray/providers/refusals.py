@@ -33,7 +33,7 @@ def as_clients_fault(error: RayError, request: InferenceRequest) -> RayError:
         return RayError(
             "invalid_request",
             f"the backend cannot hold an answer to this JSON schema ({_reason(said)}): simplify it",
-            details={"field": "response_format"},
+            details={"field": "response_format.json_schema"},
         )
     return error
 

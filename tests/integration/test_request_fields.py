@@ -18,8 +18,9 @@ from tests.integration.backend import LlamaServerProcess
 from tests.integration.conftest import Backend
 from tests.integration.test_llama_cpp_provider import provider_of, run
 from tests.integration.tool_use import ANSWER_PART, CONVERSATION, TEMPLATE_FLAGS, TOOLS
+from tests.providers import setting
 from tests.providers.llama_cpp.shop import Watch, generate, use_of
-from tests.providers.setting import LLAMA, OPENAI, Whole, ask, config_for, context_for, request_for
+from tests.providers.setting import LLAMA, OPENAI, Whole, config_for, context_for, request_for
 
 KINDS = [LLAMA, OPENAI]
 SYSTEM = "You answer customers of a parcel service. " + " ".join(
@@ -42,8 +43,8 @@ def prefixes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def able_server(backend: Backend, prefixes: Path) -> Iterator[LlamaServerProcess]:
     """Shows tools to its model, embeds, and saves slots."""
-    extra = (*TEMPLATE_FLAGS, "--embeddings", "--pooling", "mean", "--no-kv-unified", "--cache-ram", "0")
-    extra += ("--no-cache-idle-slots", "--slot-save-path", f"{prefixes}/")
+    slots = ("--no-kv-unified", "--cache-ram", "0", "--no-cache-idle-slots", "--slot-save-path", f"{prefixes}/")
+    extra = (*TEMPLATE_FLAGS, "--embeddings", "--pooling", "mean", *slots)
     log = prefixes.parent / "able-server.log"
     server = LlamaServerProcess(backend.binary, backend.model, log, slots=2, ctx_size=4096, extra=extra)
     server.start()
@@ -64,6 +65,11 @@ async def with_store(server: LlamaServerProcess, directory: Path) -> AsyncIterat
         yield provider, watch
     finally:
         await provider.close()
+
+
+async def ask(provider: Provider, request: InferenceRequest) -> Whole:
+    # A machine that does other work as well takes its time.
+    return await setting.ask(provider, request, context_for(60_000))
 
 
 def arguments_of(answer: Whole) -> tuple[ToolCallPart, object]:

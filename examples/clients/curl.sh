@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ray with curl: a whole answer, a stream, JSON, readiness.
+# Ray with curl: a whole answer, a stream, JSON, the OpenAI protocol, readiness.
 #
 #   RAY_URL=http://127.0.0.1:3000 RAY_API_KEY=... sh examples/clients/curl.sh
 set -eu
@@ -34,6 +34,11 @@ ray /v1/infer -H "$json" -d '{
   "input": "Please send me the pricing before Friday.",
   "responseFormat": {"type": "json_object"},
   "maxTokens": 60
+}'
+
+echo '--- as the OpenAI protocol has it, token by token'
+ray /v1/chat/completions -N -H "$json" -d '{
+  "messages": [{"role": "user", "content": "Name three colours."}], "max_tokens": 40, "stream": true
 }'
 
 echo '--- an error tells what to do: the status, the code, and retry-after where waiting helps'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +123,76 @@ def test_given_the_curl_script_when_run_then_every_kind_of_answer_comes(gateway:
     assert ended.returncode == 0, ended.stderr
     for piece in ('"providerStatus"', '"output"', "event: token", "event: result", "HTTP/1.1 400", "invalid_request"):
         assert piece in ended.stdout
+    assert "data: [DONE]" in ended.stdout
+
+
+def run_example(name: str, gateway_url: str, key: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """An example as its first lines say that it is run; its environment holds nothing else."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "clients" / name), *arguments],
+        env={"RAY_URL": gateway_url, "PYTHONPATH": str(ROOT), **({"RAY_API_KEY": key} if key else {})},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("ray_client.py", ["Name three colours.", "(stop)", "--- what kind", "durable jobs are off"]),
+        ("ray_client_async.py", ["Name three animals.", "Name three rivers."]),
+        ("openai_client.py", ["Name three colours."]),
+    ],
+)
+def test_given_an_example_when_run_then_it_prints_answers_and_without_a_key_the_refusal(
+    gateway: GatewayProcess, name: str, pieces: list[str]
+) -> None:
+    if name.startswith("openai"):
+        pytest.importorskip("openai")
+    asked = run_example(name, url(gateway), KEY, "Name three colours.")
+    refused = run_example(name, url(gateway), None, "Name three colours.")
+
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert [piece for piece in pieces if piece not in asked.stdout] == []
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{name.removesuffix('.py')}: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_given_durable_jobs_when_the_example_runs_then_its_job_succeeds(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    store = {"enabled": True, "storageDir": str(tmp_path / "store")}
+    gateway = start_gateway({"profile": "tiny", "asyncQueue": store})
+
+    ended = run_example("ray_client.py", url(gateway), None, "Name three colours.")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("succeeded\n")
+
+
+def test_the_langchain_example_is_python() -> None:
+    """Its package is no part of the development environment, so this is all that can be said of it here."""
+    path = ROOT / "examples" / "clients" / "langchain_client.py"
+    compile(path.read_text("utf-8"), str(path), "exec")
+
+
+PAGE = (ROOT / "docs" / "clients.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_given_a_program_of_the_page_when_run_then_it_ends_well(
+    start_gateway: StartGateway, tmp_path: Path, number: int
+) -> None:
+    store = {"enabled": True, "storageDir": str(tmp_path / "store")}
+    config = {"profile": "tiny", "auth": {"enabled": True}, "asyncQueue": store}
+    gateway = start_gateway(config, {"RAY_API_KEYS": KEY})
+    program = BLOCKS[number].replace("http://127.0.0.1:3000", url(gateway))
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT), "RAY_API_KEY": KEY},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout

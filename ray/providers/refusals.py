@@ -27,15 +27,27 @@ def as_clients_fault(error: RayError, request: InferenceRequest) -> RayError:
     if wants_tools(request):
         if "--jinja" in said:
             return refusal(TOOLS_REMEDY)
+        if "tool call arguments" in said:
+            return RayError(
+                "invalid_request",
+                f"the arguments of an earlier tool call are not JSON, which the backend needs ({_reason(said)}): "
+                "mend them or leave that call out",
+                details={"field": "messages"},
+            )
         if status in (400, 422) or "parse tools" in said or "parse messages" in said:
             return refusal(f"the backend refuses them ({_reason(said)})")
-    if status in (400, 422) and request.json_schema is not None and "schema" in said.lower():
+    if status in (400, 422) and request.json_schema is not None and _is_about_schema(said):
         return RayError(
             "invalid_request",
             f"the backend cannot hold an answer to this JSON schema ({_reason(said)}): simplify it",
             details={"field": "response_format.json_schema"},
         )
     return error
+
+
+def _is_about_schema(said: str) -> bool:
+    """llama-server makes a grammar of the schema; a very large one it can make, but not use."""
+    return "schema" in said.lower() or "grammar" in said.lower()
 
 
 def upstream_message(error: RayError) -> str:

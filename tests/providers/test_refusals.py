@@ -28,6 +28,18 @@ def refused(status: int, message: str, code: str = "provider_upstream_error") ->
     ("request_", "error", "field", "says"),
     [
         (WITH_SCHEMA, refused(400, SCHEMA_SAID), "response_format.json_schema", "at #: unrecognized type strnig"),
+        (
+            WITH_SCHEMA,
+            refused(400, "Failed to initialize samplers: failed to parse grammar"),
+            "response_format.json_schema",
+            "failed to parse grammar",
+        ),
+        (
+            WITH_TOOLS,
+            refused(500, "Failed to parse tool call arguments as JSON: unexpected end of input"),
+            "messages",
+            "unexpected end of input",
+        ),
         (WITH_TOOLS, refused(500, "tools param requires --jinja flag"), "tools", "Start llama-server with --jinja"),
         (WITH_TOOLS, refused(400, "Automatic parser generation failed: at #: no"), "tools", "at #: no"),
         (WITH_TOOLS, refused(500, 'Failed to parse tools: none; tools = [\n{"a":1}\n]'), "tools", "tools: none)"),

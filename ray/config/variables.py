@@ -41,7 +41,7 @@ def variable_groups(config: Config) -> tuple[VariableGroup, ...]:
     seen: set[str] = set()
     kind = config.model.adapter.kind
     groups = []
-    for key, meaning, section, value in _sections(CONFIG, config, "", "The gateway."):
+    for key, meaning, section, value in _sections(CONFIG, config, "", "What the rest is laid over."):
         variables = []
         for entry in section.settings:
             for name in _names(entry, kind):

@@ -42,7 +42,7 @@ def _groups(config: Config) -> Iterator[tuple[str, list[str]]]:
     yield "API keys", _secrets(config)
     yield "deploy: what the deploy commands plan with.", _deploy_lines(config)
     for group in variable_groups(config):
-        yield f"{group.key or 'gateway'}: {group.meaning}", _config_lines(group)
+        yield f"{group.key or 'profile'}: {group.meaning}", _config_lines(group)
     launch = launch_profile(config)
     if launch is not None:
         source = f"{ARTIFACTS_DIRECTORY}/{posixpath.basename(launch.model_path)}"
@@ -84,7 +84,14 @@ def _config_lines(group: VariableGroup) -> list[str]:
         variable.key == f"{group.key}.enabled" and variable.text == "false" for variable in shown
     ):
         shown = tuple(variable for variable in shown if variable.key == f"{group.key}.enabled")
-    return [line for variable in shown for line in _commented(variable.name, variable.text, variable.meaning)]
+    lines: list[str] = []
+    told = ""
+    for variable in shown:
+        both = _commented(variable.name, variable.text, variable.meaning)
+        # A second name of the same setting stands right behind the first: its meaning has just been told.
+        lines += both[1:] if variable.key == told else both
+        told = variable.key
+    return lines
 
 
 def _commented(name: str, text: str, meaning: str) -> list[str]:

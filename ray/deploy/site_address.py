@@ -16,6 +16,18 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER_LIKE = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # Names that never have a public address: RFC 6761, RFC 6762, RFC 8375, and what ICANN set aside for private use.
 _LOCAL_SUFFIXES = ("local", "localhost", "internal", "test", "invalid", "home.arpa", "lan", "example")
+# Written down here because `ipaddress.is_global` changes with the Python (IANA special-purpose registries, RFC 6890).
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+            *("203.0.113.0/24", "224.0.0.0/3"),
+            *("::/127", "2001:db8::/32", "fc00::/7", "fe80::/10", "ff00::/8"),
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class SiteAddress:
             return True
         address = _address(self.host)
         if address is not None:
-            return not address.is_global or address.is_multicast
+            return any(address in network for network in _NOT_PUBLIC)
         name = self.host.removesuffix(".").removeprefix("*.")
         return "." not in name or name.endswith(tuple(f".{suffix}" for suffix in _LOCAL_SUFFIXES))
 

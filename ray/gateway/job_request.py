@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
-from ray.errors import RayError, truncated
+from ray.errors import truncated
 from ray.runtime import INFER_FIELDS, Field, OneOf, Text, Whole, read_fields, refuse
 
 JOBS_PATH = "/v1/jobs"
@@ -62,16 +62,31 @@ class PageQuery:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class JobId:
+    """The kind of value that names a job."""
+
+    def fits(self, value: object) -> bool:
+        return isinstance(value, str)
+
+    def read(self, value: object, field: str, name: str = "") -> str:
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_CHARS or not _ID_CHARS.issuperset(value):
+            refuse(f"{name or field} must be {self.allowed()}", field, maxChars=MAX_ID_CHARS)
+        return value
+
+    def allowed(self) -> str:
+        return f"1 to {MAX_ID_CHARS} letters, digits, underscores and hyphens"
+
+    def schema(self) -> dict[str, object]:
+        return {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}$"}
+
+
+ID_PATH = (Field("id", JobId(), "The job's id."),)
+
+
 def job_id(path: str) -> str:
     """The id in `/v1/jobs/{id}` or below it, taken as it is: nothing is decoded. Raises `invalid_request`."""
-    text = path.split("/")[3]
-    if len(text) > MAX_ID_CHARS or not text or not _ID_CHARS.issuperset(text):
-        raise RayError(
-            "invalid_request",
-            "a job id has 1 to 128 letters, digits, underscores and hyphens",
-            details={"field": "id", "maxChars": MAX_ID_CHARS},
-        )
-    return text
+    return JobId().read(path.split("/")[3], "id")
 
 
 class _Options(TypedDict, total=False):

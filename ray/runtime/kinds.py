@@ -20,6 +20,10 @@ MAX_SAFE_INTEGER = 2**53 - 1  # beyond it other JSON readers lose digits
 # Refusals are logged: of a text in the wrong place only so much is repeated, the note of what was cut included.
 MAX_ECHOED_CHARS = 32
 
+# A text with a character that is no white space to `str.isspace`. What JSON Schema's patterns call white space is close
+# to that, and not the same (U+001F, U+0085, U+FEFF).
+NOT_BLANK = r"[^\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 Schema = dict[str, object]
@@ -77,7 +81,7 @@ class Text:
         if self.max_chars is not None:
             schema["maxLength"] = self.max_chars
         if not self.blank:
-            schema["pattern"] = r"\S"
+            schema["pattern"] = NOT_BLANK
         return schema
 
 

@@ -15,7 +15,7 @@ from typing import TypedDict, cast
 from ray.config import Config
 from ray.prompts import Template, catalog_of, messages_of, template_values
 from ray.runtime.fields import Field, Object, read_fields
-from ray.runtime.kinds import Anything, Flag, ListOf, Number, OneOf, StringMap, Text, Whole, echo, refuse
+from ray.runtime.kinds import NOT_BLANK, Anything, Flag, ListOf, Number, OneOf, StringMap, Text, Whole, echo, refuse
 from ray.types import InferenceRequest, Message, ResponseFormat
 
 DEFAULT_TEMPERATURE = 0.2
@@ -102,7 +102,7 @@ INFER_RULES: Mapping[str, object] = {
             },
         }
     },
-    "else": {"required": ["input"], "properties": {"input": {"pattern": r"\S"}}},
+    "else": {"required": ["input"], "properties": {"input": {"pattern": NOT_BLANK}}},
 }
 
 

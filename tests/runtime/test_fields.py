@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from ray.errors import RayError
 from ray.runtime.fields import Field, Object, object_schema, read_fields
 from ray.runtime.kinds import (
     MAX_SAFE_INTEGER,
+    NOT_BLANK,
     Either,
     Flag,
     JsonObject,
@@ -221,3 +223,11 @@ def test_what_a_kind_takes_its_schema_allows_and_what_it_refuses_its_schema_refu
         assert not valid
     else:
         assert valid
+
+
+def test_given_any_character_when_alone_then_the_schema_finds_it_blank_just_when_reading_does() -> None:
+    jsonschema_rs = pytest.importorskip("jsonschema_rs")
+    is_valid = jsonschema_rs.Draft202012Validator({"type": "string", "pattern": NOT_BLANK}).is_valid
+    for code in (*range(0xD800), *range(0xE000, 0x11000)):
+        assert is_valid(chr(code)) == (not chr(code).isspace()), hex(code)
+    assert re.search(NOT_BLANK, " \u0085") is None

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ray.gateway.job_request import JOB_STATES
-from ray.gateway.openapi.nouns import Schema, reference, schemas_of
-from ray.gateway.openapi.openai_answers import OPENAI_SCHEMAS
+from ray.gateway.openapi.nouns import Schema, json_text, reference, schemas_of
+from ray.gateway.openapi.openai_answers import OPENAI_SCHEMAS, chunk_event
 from ray.types import Health, InferenceResult
 
 JSON = "application/json"
@@ -154,18 +154,28 @@ _NAMED: dict[str, Schema] = {
 }
 
 # Answers that come in more than JSON, or in another form of it. All others are JSON of the schema of their name.
-_INFERENCE_EVENTS: Schema = {
-    "type": "string",
-    "description": 'Events `token` with `{"text": …}`, then one `result` (InferenceResult) or one `error` (Error).',
-}
-_CHAT_EVENTS: Schema = {
-    "type": "string",
-    "description": 'Lines `data: {…}`, one chunk each, then `data: [DONE]`; or, on failure, `data: {"error": …}`.',
+# Of an event stream the schema describes each event: its fields, and what the JSON in `data` is.
+
+
+def event(name: str, data: Schema) -> Schema:
+    """An event of this name."""
+    return {"properties": {"event": {"const": name}, "data": json_text(data)}}
+
+
+_INFERENCE_EVENT: Schema = {
+    "type": "object",
+    "description": "Any number of `token` events, then one `result` or one `error`.",
+    "oneOf": [
+        event("token", record({"text": STRING})),
+        event("result", reference("InferenceResult")),
+        event("error", reference("Error")),
+    ],
+    "required": ["event", "data"],
 }
 MEDIA: Mapping[str, Mapping[str, Schema]] = {
-    "InferenceResult": {JSON: reference("InferenceResult"), EVENTS: _INFERENCE_EVENTS},
-    "ChatCompletion": {JSON: reference("ChatCompletion"), EVENTS: _CHAT_EVENTS},
-    "Completion": {JSON: reference("Completion"), EVENTS: _CHAT_EVENTS},
+    "InferenceResult": {JSON: reference("InferenceResult"), EVENTS: _INFERENCE_EVENT},
+    "ChatCompletion": {JSON: reference("ChatCompletion"), EVENTS: chunk_event("ChatCompletionChunk")},
+    "Completion": {JSON: reference("Completion"), EVENTS: chunk_event("CompletionChunk")},
     "Metrics": {JSON: reference("Metrics"), TEXT: STRING},
     "Nothing": {},
 }

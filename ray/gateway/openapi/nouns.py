@@ -20,6 +20,11 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def json_text(schema: Schema) -> Schema:
+    """A string that holds JSON of this schema."""
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+
+
 def schemas_of(*nouns: type) -> dict[str, Schema]:
     """The component schemas of these dataclasses and of all that they are made of, by class name."""
     found: dict[str, Schema] = {}

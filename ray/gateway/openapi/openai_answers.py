@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray.gateway.openapi.nouns import Schema, reference
+from ray.gateway.openapi.nouns import Schema, json_text, reference
 
 _STRING: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}
@@ -22,6 +22,38 @@ def _list(schema: Schema) -> Schema:
 
 def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, _NULL]}
+
+
+def chunk_event(chunk: str) -> Schema:
+    """An event of a stream of these chunks: a chunk, the last word, or why there will be none."""
+    document: Schema = {"anyOf": [reference(chunk), reference("OpenAIError")]}
+    return {
+        "type": "object",
+        "description": "Chunks, then `[DONE]`; or, after a failure, one error and no `[DONE]`.",
+        "properties": {"data": {"anyOf": [{"const": "[DONE]"}, json_text(document)]}},
+        "required": ["data"],
+    }
+
+
+def _chunk(kind: str, key: str, value: Schema, logprobs: str) -> Schema:
+    choice = _record(
+        {
+            "index": {"const": 0},
+            key: value,
+            "logprobs": _or_null(reference(logprobs)),
+            "finish_reason": _or_null(_FINISH_REASON),
+        }
+    )
+    return _record(
+        {
+            "id": _STRING,
+            "object": {"const": kind},
+            "created": _INTEGER,
+            "model": _STRING,
+            "choices": _list(choice),
+        },
+        {"usage": _or_null(reference("OpenAIUsage")), "ray": reference("RayFacts")},
+    )
 
 
 def _completion(kind: str, key: str, value: Schema, logprobs: str) -> Schema:
@@ -89,6 +121,22 @@ OPENAI_SCHEMAS: dict[str, Schema] = {
     ),
     "ChatCompletion": _completion("chat.completion", "message", reference("ChatMessage"), "ChatLogprobs"),
     "Completion": _completion("text_completion", "text", _STRING, "CompletionLogprobs"),
+    "ChatDelta": {
+        "type": "object",
+        "properties": {
+            "role": {"const": "assistant"},
+            "content": _TEXT_OR_NULL,
+            "refusal": _NULL,
+            "tool_calls": _list(
+                _record(
+                    {"index": _INTEGER, "function": _record({"arguments": _STRING}, {"name": _STRING})},
+                    {"id": _STRING, "type": {"const": "function"}},
+                )
+            ),
+        },
+    },
+    "ChatCompletionChunk": _chunk("chat.completion.chunk", "delta", reference("ChatDelta"), "ChatLogprobs"),
+    "CompletionChunk": _chunk("text_completion", "text", _STRING, "CompletionLogprobs"),
     "EmbeddingList": _record(
         {
             "object": {"const": "list"},

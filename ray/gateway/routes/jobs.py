@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ray.errors import RayError
 from ray.gateway.exchange import Exchange
 from ray.gateway.job_request import (
+    ID_PATH,
     JOB_FIELDS,
     JOBS_PATH,
-    MAX_ID_CHARS,
     MAX_KEY_CHARS,
     PAGE_QUERY,
     WAIT_QUERY,
@@ -123,7 +123,6 @@ def shown(code: int, record: JobRecord, exchange: Exchange) -> Response:
 
 
 _ONE = f"{JOBS_PATH}/{{id}}"
-_ID = (Field("id", Text(MAX_ID_CHARS, min_chars=1), "The job's id: letters, digits, underscores and hyphens."),)
 _KEY = Field(
     "Idempotency-Key",
     Text(MAX_KEY_CHARS, min_chars=1),
@@ -169,7 +168,7 @@ JOB_STATUS = Route(
     limited=True,
     require=require_queue,
     doc="One job; with `wait`, once it has ended.",
-    path=_ID,
+    path=ID_PATH,
     query=WAIT_QUERY,
     responses={200: "Job"},
     codes=_FIND_CODES,
@@ -181,7 +180,7 @@ JOB_DELETE = Route(
     limited=True,
     require=require_queue,
     doc="Remove a job that has ended.",
-    path=_ID,
+    path=ID_PATH,
     responses={204: "Nothing"},
     codes=(*_FIND_CODES, "job_not_settled", "async_queue_storage_error"),
 )
@@ -192,7 +191,7 @@ JOB_CANCEL = Route(
     limited=True,
     require=require_queue,
     doc="End a job.",
-    path=_ID,
+    path=ID_PATH,
     responses={200: "Job", 202: "Job"},
     codes=(*_FIND_CODES, "async_queue_storage_error"),
 )

@@ -13,7 +13,7 @@ from ray.gateway.responses import NO_STORE, json_body, json_response, prepared_j
 from ray.gateway.routes.route import Route
 from ray.gateway.services import Services
 from ray.http import Response
-from ray.runtime import Field, OneOf, RuntimeHealth
+from ray.runtime import Field, RuntimeHealth, Text
 from ray.telemetry import PROMETHEUS_CONTENT_TYPE, metrics_json, prometheus_text, wants_prometheus
 
 _BANNER: dict[str, object] = {
@@ -142,7 +142,7 @@ METRICS = Route(
     "/metrics",
     metrics,
     doc="Counters and gauges, as JSON or as Prometheus text.",
-    query=(Field("format", OneOf("json", "prometheus"), "Which of the two; without it `Accept` decides."),),
+    query=(Field("format", Text(), "`json` or `prometheus`; otherwise the `Accept` header decides."),),
     responses={200: "Metrics"},
 )
 CONFIG = Route(

@@ -12,11 +12,9 @@ request: at worst a prompt is read as if there were no store.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from ray.clock import Deadline
 from ray.config import LaunchProfile, PrefixStoreConfig
@@ -24,7 +22,8 @@ from ray.errors import RayError
 from ray.host import DiskThread
 from ray.providers.base import PrefixObserver, PromptPrefix
 from ray.providers.llama_cpp.capabilities import Capabilities
-from ray.providers.llama_cpp.fingerprint import backend_fingerprint, prefix_key
+from ray.providers.llama_cpp.fingerprint import prefix_key
+from ray.providers.llama_cpp.known_backend import KnownBackend
 from ray.providers.llama_cpp.prefix_books import Level, PrefixBooks, ReadingSpeed
 from ray.providers.llama_cpp.prefixes import Sightings
 from ray.providers.llama_cpp.proofs import Proofs, covers
@@ -36,11 +35,6 @@ from ray.types import PrefixState, PrefixUse, ProviderDiagnostics
 
 # How long slots are asked whether they are busy, after something has shown that somebody else may use the server.
 SUSPICION_SECONDS = 60.0
-RETRY_SECONDS = 60.0
-SILENCE_RETRY_SECONDS = 5.0
-# A server takes longer than this to be exchanged for another one.
-CONFIRM_SECONDS = 1.0
-NO_SLOT_ACTIONS = "the backend was started without --slot-save-path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +72,27 @@ class PrefixStore:
         self.intrusions = 0
         self._intruders = 0
         self._min_sightings = config.min_sightings
-        self._profile = profile
         self._actions = actions
-        self._look = look
         self._clock = clock
         self._books = PrefixBooks(observer, self._level)
         self._disk = DiskThread("ray-prefixes")
         self._snapshots = Snapshots(config.storage_dir, config.max_mib * MIB, self._disk, self._books, clock=clock)
         self._sightings = Sightings()
         self._restoring = Backoff(clock)
-        self._meeting = asyncio.Lock()
-        self._met: Capabilities | None = None
-        self._marks: object = None
-        self._instance: str | None = None
-        self._fingerprint: str | None = None
-        self._slots: int | None = None
+        self._backend = KnownBackend(
+            profile,
+            actions,
+            look,
+            self._disk,
+            opened=self._opened,
+            renewed=self._renewed,
+            lost=self.lost,
+            changed=self._books.changed,
+            clock=clock,
+        )
         self._is_open = False
         self._proofs = Proofs()
         self._verdict_is_told = False
-        # Why the store is not in use until the next look at the backend.
-        self._obstacle: str | None = "the backend has not been asked yet"
-        self._look_again_at = 0.0
-        self._looked_at = -math.inf
         self._held: dict[int, str] = {}
         self._reading: dict[str, asyncio.Future[None]] = {}
         self._suspicious_until = 0.0
@@ -110,11 +103,11 @@ class PrefixStore:
     @property
     def assignable_slots(self) -> int | None:
         """How many slots may be assigned; None while the server chooses."""
-        return self._slots if self._obstacle is None and self._proofs.verdict is None else None
+        return self._backend.slots if self._backend.obstacle is None and self._proofs.verdict is None else None
 
     def health(self) -> Mapping[str, object]:
         """The block of `/health`; `reason` says why the store is not in use."""
-        reason = self._proofs.verdict or self._obstacle
+        reason = self._proofs.verdict or self._backend.obstacle
         return {
             "enabled": True,
             "active": reason is None,
@@ -129,19 +122,14 @@ class PrefixStore:
 
     async def meet(self, found: Capabilities) -> None:
         """Take note of what the backend is now: another one, restarted, with or without slot actions. Never raises."""
-        if self._is_current(found):
-            return
-        async with self._meeting:
-            if not self._is_current(found):
-                await self._meet(found)
+        await self._backend.meet(found)
 
     def lost(self) -> None:
         """The backend has lost its KV caches, or has gone: nothing is hot any more, and it is looked at again."""
         if self._held:
             self._held.clear()
         self.epoch += 1
-        self._met = None
-        self._looked_at = -math.inf
+        self._backend.doubt()
 
     def intruder_came(self) -> None:
         """Something else may use slots of the server's own choice from now on."""
@@ -160,9 +148,10 @@ class PrefixStore:
     def prefix(self, text: str, tokens: int, *, wanted: bool) -> PromptPrefix | None:
         """The prefix of a request that has just arrived, counted as seen; None when it is too short to keep or the
         store is not in use. `wanted`: worth saving however seldom it was seen."""
-        if self._fingerprint is None or self.assignable_slots is None or tokens < self.min_tokens:
+        fingerprint = self._backend.fingerprint
+        if fingerprint is None or self.assignable_slots is None or tokens < self.min_tokens:
             return None
-        key = prefix_key(self._fingerprint, text)
+        key = prefix_key(fingerprint, text)
         sightings = self._sightings.add(key, self._min_sightings if wanted else 1)
         return PromptPrefix(key, text, tokens, worth_saving=sightings >= self._min_sightings)
 
@@ -182,7 +171,8 @@ class PrefixStore:
 
         While this runs, and if it is cancelled, nothing is claimed about the slot. Raises `request_timeout` only.
         """
-        if self._slots is None or self.assignable_slots is None or slot >= self._slots:
+        slots = self.assignable_slots
+        if slots is None or slot >= slots:
             return Placement(None)
         await self._make_room(crowding, deadline)
         if self._clock() < self._suspicious_until and await self._actions.is_busy(slot):
@@ -190,7 +180,7 @@ class PrefixStore:
             self._books.failed("busy")
             return Placement(None, prefix=prefix)
         held = self._held.pop(slot, None)
-        if prefix is None or not self._is_of(prefix):
+        if prefix is None or not self._backend.is_of(prefix):
             return Placement(slot)
         if continues and held is not None and self._proofs.trusts_hot:
             return self._left_alone(slot, prefix, held)
@@ -202,7 +192,7 @@ class PrefixStore:
         if self._is_worth_saving(prefix) and prefix.key not in self._reading:
             reading = self._reading[prefix.key] = asyncio.get_running_loop().create_future()
             try:
-                if await self._is_still(prefix) and await self._snapshots.may_write(prefix.key):
+                if await self._backend.is_still(prefix) and await self._snapshots.may_write(prefix.key):
                     return await self._evaluated(slot, prefix, is_hot, deadline)
             finally:
                 del self._reading[prefix.key]
@@ -263,67 +253,24 @@ class PrefixStore:
         await self._snapshots.settle()
         await self._disk.close()
 
-    # -- meeting the backend
+    # -- the backend
 
-    def _is_current(self, found: Capabilities) -> bool:
-        if found.fingerprint is None:
-            # It could not be asked.
-            return True
-        return found is self._met and (self._obstacle is None or self._clock() < self._look_again_at)
-
-    def _is_of(self, prefix: PromptPrefix) -> bool:
-        """Whether the prefix was prepared for the backend that is there now."""
-        return self._fingerprint is not None and prefix_key(self._fingerprint, prefix.text) == prefix.key
-
-    async def _is_still(self, prefix: PromptPrefix) -> bool:
-        """The same after a fresh look: another model's file restored, or written under this name, would be nonsense
-        that no later check could find."""
-        if self._clock() - self._looked_at > CONFIRM_SECONDS:
-            found = await self._look()
-            if found.fingerprint is None:
-                return False
-            await self.meet(found)
-        return self._met is not None and self._is_of(prefix)
-
-    async def _meet(self, found: Capabilities) -> None:
-        marks = (found.fingerprint, found.instance, found.model_ftype, found.slot_window, found.total_slots)
-        is_same = marks == self._marks and self._met is not None and not found.is_sleeping
-        if not (is_same and self._obstacle is None):
-            self._look_again_at = self._clock() + RETRY_SECONDS
-            fingerprint = await self._disk.run(partial(backend_fingerprint, found, self._profile))
-            if fingerprint != self._fingerprint:
-                self._renew(fingerprint)
-            elif found.instance != self._instance or found.is_sleeping:
-                # Restarted, or asleep without its model.
-                self.lost()
-            self._slots, self._marks, self._instance = found.total_slots, marks, found.instance
-            if not found.is_sleeping:
-                self._obstacle = await self._find_obstacle(found)
-            self._books.changed()
-        self._met, self._looked_at = found, self._clock()
-
-    def _renew(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
+    def _renewed(self) -> None:
+        """It is another one, to be judged anew."""
         self._proofs = Proofs()
         self._verdict_is_told = False
         self._speed = ReadingSpeed()
         self.lost()
 
-    async def _find_obstacle(self, found: Capabilities) -> str | None:
-        """Why the store cannot be used at the moment."""
-        if not found.total_slots:
-            return "the backend does not say how many slots it has"
-        if not self._is_open:
-            refused = await self._snapshots.open()
-            if refused is not None:
-                self._books.failed("directory")
-                return f"the directory of the snapshots cannot be used: {refused}"
-            self._is_open = True
-        try:
-            return None if await self._actions.supported() else NO_SLOT_ACTIONS
-        except RayError as error:
-            self._look_again_at = self._clock() + SILENCE_RETRY_SECONDS
-            return error.message
+    async def _opened(self) -> str | None:
+        """Why the directory of the snapshots cannot be used, None when it can."""
+        if self._is_open:
+            return None
+        refused = await self._snapshots.open()
+        self._is_open = refused is None
+        if refused is not None:
+            self._books.failed("directory")
+        return refused
 
     def _level(self) -> Level:
         snapshots = self._snapshots
@@ -345,7 +292,7 @@ class PrefixStore:
         """
         while (reading := self._reading.get(prefix.key)) is not None and not deadline.expired():
             await asyncio.wait([reading], timeout=deadline.remaining())
-        if self._restoring.pausing or not self._snapshots.known(prefix.key) or not await self._is_still(prefix):
+        if self._restoring.pausing or not self._snapshots.known(prefix.key) or not await self._backend.is_still(prefix):
             return None
         snapshot = await self._snapshots.find(prefix.key)
         if snapshot is None:
@@ -428,7 +375,7 @@ class PrefixStore:
         if error.code == "request_timeout":
             raise error
         if upstream_status(error) in (404, 501):
-            self._obstacle, self._look_again_at = NO_SLOT_ACTIONS, self._clock() + RETRY_SECONDS
+            self._backend.refused_actions()
         if error.code == "provider_timeout":
             self._suspect()
         if error.code == "provider_request_failed":

@@ -648,7 +648,7 @@ def test_given_another_model_behind_the_url_between_prepare_and_stream_when_aske
             preparation = await at.prepare("four")
             at.fake.props.update(model_path="/models/other.gguf", media_marker="second start")
             at.fake.slots.forget()
-            at.provider._store._looked_at -= 10  # type: ignore[attr-defined]  # time has passed
+            at.provider._store._backend._looked_at -= 10  # type: ignore[attr-defined]  # time has passed
             answer = await generate(at.provider, preparation, at_slot(0, hot=False))
             assert use_of(answer).state == "evaluated"
             await at.settle()

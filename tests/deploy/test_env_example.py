@@ -93,7 +93,7 @@ def test_awkward_values_are_quoted_so_that_they_come_back(model_path: str) -> No
 
 
 def test_a_value_that_no_env_file_can_hold_is_left_to_the_config_file() -> None:
-    text = env_example(config_from_mapping({"telemetry": {"serviceName": "two\nlines"}}))
+    text = env_example(config_from_mapping({"telemetry": {"serviceName": "x9z\ny"}}))
     assert uncommented(text)["RAY_TELEMETRY_SERVICE_NAME"] == ""
     assert "can only stand in a config file" in text
-    assert "lines" not in text.partition("telemetry:")[2].partition("RAY_LOG_LEVEL")[0]
+    assert "x9z" not in text

@@ -13,7 +13,7 @@ import pytest
 from ray.errors import RayError
 from ray.gateway import answer_events
 from ray.http import SseDecoder
-from ray.types import Chunk, Counts, Finish, PrefixUse, ProviderDiagnostics, ToolCall, ToolCallPart
+from ray.types import Chunk, Counts, Finish, PrefixUse, ProviderDiagnostics, TokenLogprob, ToolCall, ToolCallPart
 from tests.fakes.provider import STOP, FakeProvider
 from tests.gateway.harness import Reply, request_bytes, running, soon
 
@@ -157,6 +157,28 @@ def test_given_tool_calls_when_asked_whole_and_streamed_then_both_tell_the_same(
                 for part in delta.get("tool_calls", ()):
                     arguments += part["function"]["arguments"]
             assert (arguments, choices[-1]["finish_reason"]) == (function["arguments"], "tool_calls")
+
+    asyncio.run(main())
+
+
+def test_given_a_cached_answer_with_calls_and_probabilities_when_streamed_then_nothing_is_lost() -> None:
+    async def main() -> None:
+        script = (
+            Chunk("Hm.", logprobs=(TokenLogprob("Hm.", -0.5),)),
+            Chunk(tool_calls=(ToolCallPart(0, "c1", "weather", "{}"),)),
+            Finish("tool_calls"),
+        )
+        body = {**HELLO, "logprobs": True}
+        async with running(provider=FakeProvider(script)) as ray:
+            await ray.post(CHAT, body)
+            chunks = chunks_of(await ray.post(CHAT, {**body, "stream": True}))
+            told = chunks[-1]["ray"]
+            assert isinstance(told, dict)
+            assert told["cached"] is True
+            deltas = json.dumps(chunks)
+            assert '"content": "Hm."' in deltas
+            assert '"name": "weather"' in deltas
+            assert '"logprob": -0.5' in deltas
 
     asyncio.run(main())
 

@@ -205,8 +205,7 @@ def _chat_turn(client: RayClient, request: dict[str, object], *, as_json: bool) 
     if as_json:
         answer = client.chat(request)
         _print_json(answer)
-        choices = answer.get("choices") or [{}]
-        return choices[0].get("message", {}).get("content") or ""
+        return _message_text(answer)
     with client.stream_chat(request) as chunks:
         return _print_pieces(delta_text(chunk) for chunk in chunks)
 
@@ -228,10 +227,26 @@ def _print_job(job: Job, *, as_json: bool) -> None:
         return
     stopping = " (being stopped)" if job.get("cancelRequested") else ""
     _print(f"{job.get('id', '')}  {job.get('status', '')}{stopping}")
-    if "error" in job:
-        _print(f"{job['error'].get('code', '')}: {job['error'].get('message', '')}")
-    if "result" in job:
-        _print(job["result"].get("output", ""))
+    error, result = _part(job, "error"), _part(job, "result")
+    if error is not None:
+        _print(f"{error.get('code', '')}: {error.get('message', '')}")
+    if result is not None:
+        _print(str(result.get("output", "")))
+
+
+def _part(document: Mapping[str, object], key: str) -> Mapping[str, object] | None:
+    """An object in a document that a stranger may have written; None when there is none."""
+    part = document.get(key)
+    return part if isinstance(part, dict) else None
+
+
+def _message_text(answer: Mapping[str, object]) -> str:
+    """The text of a chat completion; "" when it has none, because it calls a tool for example."""
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = _part(first, "message") if isinstance(first, dict) else None
+    content = None if message is None else message.get("content")
+    return content if isinstance(content, str) else ""
 
 
 def _print_pieces(pieces: Iterable[str]) -> str:

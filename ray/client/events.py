@@ -107,13 +107,20 @@ class ChatEvents(Events[ChatAnswer]):
         chunk = self._object(text)
         if "error" in chunk and error_fields_of(chunk) != (None, None):
             self._refuse(text)
+        choices = chunk.get("choices", [])
+        if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
+            self._unusable("a chunk of the stream has choices of another form")
         return cast(ChatAnswer, chunk)
+
+
+def _is_choice(choice: object) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("delta", {}), dict)
 
 
 def delta_text(chunk: ChatAnswer) -> str:
     """The text that a chunk adds to the answer; "" for the first, the last, and those that carry something else."""
     for choice in chunk.get("choices", []):
         content = choice.get("delta", {}).get("content")
-        if content:
+        if isinstance(content, str) and content:
             return content
     return ""

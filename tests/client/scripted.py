@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,12 +55,13 @@ class Scripted:
 
 
 @contextmanager
-def server_that(*script: Says) -> Iterator[Scripted]:
+def server_that(*script: Says, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
     """Answers the first request with the first entry, and so on; connections after the last entry are closed."""
     left = list(script)
     held: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Scripted(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        scheme = "http" if tls is None else "https"
+        server = Scripted(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
 
         def serve() -> None:
             while True:
@@ -69,6 +71,12 @@ def server_that(*script: Says) -> Iterator[Scripted]:
                     return
                 server.connections += 1
                 connection.settimeout(WAIT_SECONDS)
+                if tls is not None:
+                    try:
+                        connection = tls.wrap_socket(connection, server_side=True)
+                    except OSError:
+                        connection.close()  # the client did not trust the certificate
+                        continue
                 _converse(connection, server, left, held)
 
         thread = threading.Thread(target=serve)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 
 MAX_PATH_BYTES = 4_096
@@ -36,13 +35,20 @@ def program_problem(text: str, hidden: tuple[str, ...]) -> str | None:
         return problem
     if not text.startswith("/"):
         return "must be an absolute path"
-    place = under(posixpath.normpath(text), hidden)
+    place = under(normalised(text), hidden)
     return None if place is None else f"must not lie under {place}: the service cannot see that directory"
 
 
 def absolute(path: str, cwd: str) -> str:
     """`path` against `cwd`, normalised as text: symbolic links are kept."""
-    return os.path.normpath(os.path.join(cwd, path))
+    return normalised(os.path.join(cwd, path))
+
+
+def normalised(path: str) -> str:
+    """Without `.`, `..` and doubled slashes, as text."""
+    text = os.path.normpath(path)
+    # POSIX lets two leading slashes mean something of their own, so normpath keeps them; to Linux they are one.
+    return text[1:] if text.startswith("//") else text
 
 
 def under(path: str, roots: tuple[str, ...]) -> str | None:

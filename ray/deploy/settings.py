@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import posixpath
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from ray.config import LoadedConfig, load_config
 from ray.deploy.env_file import EnvFile, read_env_file
 from ray.deploy.failures import DeployError, UsageError
-from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, path_problem, program_problem
+from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, normalised, path_problem, program_problem
 from ray.deploy.principals import principal_problem
 from ray.deploy.site_address import SiteAddress, parse_site_address
 from ray.deploy.variables import (
@@ -121,7 +120,7 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     file, `RayError` (`config_parse_error`, `config_validation_error`) for a bad config.
     """
     given = _Given(options, environ)
-    cwd = os.path.abspath(given.path("cwd") or os.getcwd())
+    cwd = absolute(given.path("cwd") or ".", os.getcwd())
     env_path = given.path("env_file")
     env_file = None if env_path is None else read_env_file(absolute(env_path, cwd))
     merged = {**environ, **(env_file.values if env_file else {})}
@@ -144,9 +143,9 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
         output_dir=None if output_dir is None else absolute(output_dir, cwd),
         domain=domain,
         user=given.value("user", USER_VARIABLE, principal_problem) or DEFAULT_USER,
-        runtime_binary=posixpath.normpath(runtime) if runtime else DEFAULT_RUNTIME,
+        runtime_binary=normalised(runtime) if runtime else DEFAULT_RUNTIME,
         runtime_given=runtime is not None,
-        caddy_binary=posixpath.normpath(caddy) if caddy else shutil.which("caddy", path=environ.get("PATH")),
+        caddy_binary=normalised(caddy) if caddy else shutil.which("caddy", path=environ.get("PATH")),
         caddy_given=caddy is not None,
         memory_mib=None if memory is None else int(memory),
         min_free_mib=min_free,

@@ -27,7 +27,9 @@ class CommandModule(Protocol):
 
 
 # Name and one line of help, in the order in which `--help` shows them.
-COMMANDS: Mapping[str, str] = {}
+COMMANDS: Mapping[str, str] = {
+    "fit": "say what a model needs in memory, and the largest context that fits",
+}
 DEFAULT_COMMAND = "render"
 
 

@@ -264,3 +264,19 @@ def test_given_a_reader_that_has_seen_enough_when_more_is_printed_then_it_ends_q
         assert process.wait(30) == 0
         assert process.stderr.read() == ""
         wait_until(lambda: provider.active == 0, 20, "the generation ends when its client leaves")
+
+
+def test_given_an_answer_with_escape_sequences_when_printed_on_a_terminal_then_they_do_not_steer_it() -> None:
+    token = json.dumps({"text": "\x1b]0;owned\x07Blue\x1b[31m \x9b2J\u00fcber\n\tred"})
+    said = events(f'event: token\ndata: {token}\n\nevent: result\ndata: {{"output":""}}\n\n'.encode())
+    terminal, slave = os.openpty()
+    with server_that(said) as server:
+        environ = {"RAY_URL": server.url, "PATH": os.environ["PATH"], "PYTHONIOENCODING": "utf-8"}
+        command = [sys.executable, "-m", "ray.client", "ask", "x"]
+        ended = subprocess.run(command, cwd=ROOT, env=environ, stdin=slave, stdout=slave, timeout=30, check=False)
+    os.close(slave)
+    shown = os.read(terminal, 4096).decode("utf-8")
+    os.close(terminal)
+
+    assert ended.returncode == 0
+    assert shown.replace("\r\n", "\n") == "]0;ownedBlue[31m 2Jüber\n\tred\n"

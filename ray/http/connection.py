@@ -29,6 +29,10 @@ from ray.http.writer import ResponseWriter, StreamFailed
 READ_SIZE = 16_384
 # RFC 9110 section 9.2.1: the safe methods that ask for something.
 READING_METHODS = frozenset({"GET", "HEAD"})
+# While a server hands its sockets over, a client that was active this recently may be about to send the next request;
+# and for so long after the drain began any client may, since what it has sent already is not read yet.
+RECENTLY_ACTIVE_S = 0.5
+ON_ITS_WAY_S = 0.02
 
 
 class ConnectionOwner(Protocol):
@@ -37,6 +41,8 @@ class ConnectionOwner(Protocol):
     limits: Limits
     tail: ResponseTail
     draining: bool
+    hands_over: bool
+    drain_began: float
 
     handler: Callable[[Request], Awaitable[Response]]
 
@@ -107,9 +113,18 @@ class Connection:
     # Called by the server
 
     def close_if_idle(self) -> None:
-        """Close when no request is under way and none has begun to arrive."""
-        if self._waiter is not None and not self.active and self._parser.buffered == 0:
+        """Close when no request is under way and none has begun to arrive; when the server hands over, not before a
+        request that may be on its way has had its time."""
+        if self._waiter is None or self.active or self._parser.buffered:
+            return
+        if self._owner.hands_over and self._deadline is not None:
+            self._wait_until(min(self._deadline, self._last_call()))
+        else:
             self.abort()
+
+    def _last_call(self) -> float:
+        """Until when (loop time) a connection that is idle may still begin a request while the server hands over."""
+        return max(self._owner.drain_began + ON_ITS_WAY_S, self._wait_started + RECENTLY_ACTIVE_S)
 
     def abort(self) -> asyncio.Task[None]:
         """Close the socket and cancel what runs. Returns the task that then ends."""
@@ -186,17 +201,20 @@ class Connection:
             self.abort()
         self._waiter = self._loop.create_future()
         self._make_room()
+        self._wait_until(deadline)
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+            self._deadline = None
+
+    def _wait_until(self, deadline: float) -> None:
         self._deadline = deadline
         timer = self._timer
         if timer is None or timer.when() > deadline:
             if timer is not None:
                 timer.cancel()
             self._timer = self._loop.call_at(deadline, self._look_at_deadline)
-        try:
-            return await self._waiter
-        finally:
-            self._waiter = None
-            self._deadline = None
 
     def _look_at_deadline(self) -> None:
         self._timer = None
@@ -242,9 +260,14 @@ class Connection:
                     self._make_room()
                 return event
             begun = self._parser.buffered > 0
-            if self._input_over or (self._owner.draining and not begun):
+            deadline = started + (limits.headers_timeout_s if begun else idle_s)
+            if self._input_over:
                 return None
-            if not await self.wait_for_data(started + (limits.headers_timeout_s if begun else idle_s)):
+            if self._owner.draining and not begun:
+                if not self._owner.hands_over:
+                    return None
+                deadline = min(deadline, self._last_call())
+            if not await self.wait_for_data(deadline):
                 if not begun:
                     return None
                 raise HttpError(408, "http_request_timeout", "the request headers did not arrive in time")

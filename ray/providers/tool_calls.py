@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Sequence
 
 from ray.errors import RayError
@@ -82,6 +81,11 @@ class ToolCallReader:
         if index >= MAX_CALLS:
             raise ValueError(f"it has more than {MAX_CALLS} tool calls")
         self._begun.add(index)
-        return ToolCallPart(
-            index, text(given.get("id"), MAX_ID_CHARS) or f"call_{secrets.token_hex(12)}", name, arguments
-        )
+        return ToolCallPart(index, text(given.get("id"), MAX_ID_CHARS) or _made_up_id(), name, arguments)
+
+
+def _made_up_id() -> str:
+    # Few servers forget the id, and the module is not small.
+    import secrets
+
+    return f"call_{secrets.token_hex(12)}"

@@ -212,10 +212,12 @@ class LlamaCppProvider:
                 if reader.reported_error is not None:
                     raise self._upstream.reported(reader.path, reader.reported_error)
         except RayError as error:
-            self._doubt_backend(error)
+            fault = as_clients_fault(error, request)
+            if fault is error:
+                self._doubt_backend(error)
             if self._store is not None and placement is not None:
                 self._store.broken(placement)
-            raise as_clients_fault(error, request) from None
+            raise fault from None
         total_ms = (time.monotonic() - started) * 1000
         finish = reader.finish(preparation.diagnostics, preparation.prompt_tokens, ttft_ms, total_ms)
         if reader.tokens_evaluated is not None:

@@ -120,10 +120,16 @@ class PromptRenderer:
         try:
             return await self._framed(request, choice, native)
         except RayError as error:
+            fault = as_clients_fault(error, request)
+            if fault is not error:
+                raise fault from None
             self._doubt(error)
             other = after_failure(error)
-            if other is None or wants_tools(request):
-                raise as_clients_fault(error, request) from None
+            if other is None:
+                raise
+            if wants_tools(request):
+                # Tools were seen in a prompt of this server's, so it is this conversation that cannot be rendered.
+                raise refusal("the model's chat template refuses this conversation with them") from None
             return await self._framed(request, other, self._labelled)
 
     def forget(self) -> None:

@@ -226,6 +226,21 @@ def test_given_tools_that_the_backend_refuses_when_asked_then_the_client_learns_
             assert "unrecognized type strnig" in (await refusal_of(provider, asked("other"))).message
             fake.script(CHAT, refused)
             assert "unrecognized type strnig" in (await refusal_of(provider, asked())).message
+            await ask(provider, asked())
+            # Nothing is wrong with the backend, so nobody looks at it again.
+            assert len(fake.received("/props")) == 1
+
+    run(main())
+
+
+def test_given_a_template_that_refuses_a_conversation_with_tools_when_asked_then_it_is_no_failure_of_the_backend() -> (
+    None
+):
+    async def main() -> None:
+        async with backend() as (fake, provider):
+            await ask(provider, asked())
+            fake.script("/apply-template", error_answer(500, "Conversation roles must alternate"))
+            assert "refuses this conversation" in (await refusal_of(provider, answered(asked()))).message
 
     run(main())
 

@@ -165,3 +165,16 @@ def test_given_prompts_too_long_to_compare_when_seen_then_nothing_is_learned_fro
     shared = SharedBeginnings(10)
     for rest in "abcd":
         assert shared.sight("f", INSTRUCTIONS + "word " * 20_000 + rest) == ""
+
+
+def test_given_an_established_beginning_when_only_looked_up_then_nothing_is_learned() -> None:
+    beginnings = SharedBeginnings(8)
+    assert beginnings.known("family", "the rules are apple") == ""
+    for fruit in ("apple", "pear", "plum"):
+        established = beginnings.sight("family", f"the rules are {fruit}")
+    assert established == "the rules are"
+    assert beginnings.known("family", "the rules are many") == established
+    assert beginnings.known("family", "the exception") == ""
+    assert beginnings.known("other", "the rules are many") == ""
+    # A request that disagrees would have made it shorter.
+    assert beginnings.sight("family", "the rules are cherry") == established

@@ -42,6 +42,7 @@ def test_given_a_schema_that_the_backend_cannot_use_when_asked_then_the_client_l
                 await ask(provider, with_schema())
             assert (caught.value.code, caught.value.status) == ("invalid_request", 400)
             assert "at #/a: unrecognized type strnig" in caught.value.message
+            await ask(provider)
             # Nothing is wrong with the backend.
             assert len(fake.received("/props")) == 1
 

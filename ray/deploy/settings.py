@@ -120,7 +120,7 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     file, `RayError` (`config_parse_error`, `config_validation_error`) for a bad config.
     """
     given = _Given(options, environ)
-    cwd = absolute(given.path("cwd") or ".", os.getcwd())
+    cwd = _working_directory(given.path("cwd") or ".")
     env_path = given.path("env_file")
     env_file = None if env_path is None else read_env_file(absolute(env_path, cwd))
     merged = {**environ, **(env_file.values if env_file else {})}
@@ -154,6 +154,15 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
         environ=merged,
         process_environ=environ,
     )
+
+
+def _working_directory(path: str) -> str:
+    """The directory of the service. What the shell stands in is judged, too: it ends up in the unit."""
+    cwd = absolute(path, os.getcwd())
+    problem = path_problem(cwd)
+    if problem is not None:
+        raise DeployError(f"The working directory {cwd!r} {problem}: name another with --cwd")
+    return cwd
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,3 +190,13 @@ def test_no_secret_shows_in_the_text_of_the_settings(tmp_path: Path) -> None:
     path = env_file(tmp_path, "RAY_API_KEYS=from-the-file\n")
     text = repr(settings_for(["--env-file", path], {"RAY_API_KEYS": "from-the-shell"}))
     assert "from-the" not in text
+
+
+def test_a_shell_that_stands_in_an_impossible_directory_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "two\nlines"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(DeployError, match="--cwd"):
+        settings_for(["--cwd", "."])

@@ -146,7 +146,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class PrefixUse:
-    """How the prompt's prefix came into the KV cache, and how many of its tokens were not read again."""
+    """How the prompt's prefix came into the KV cache, and how many of its tokens were not read again. When it lay there
+    (`hot`), all tokens that were not: earlier turns of the same conversation count as well."""
 
     state: PrefixState
     tokens_reused: int

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from ray.errors import CODES
-from ray.gateway.routes import find_route
+from ray.gateway.job_request import OPTION_FIELDS
+from ray.gateway.routes import all_routes, find_route
+from ray.gateway.routes.infer import STREAM
 from ray.jobs.signing import WebhookSecrets, message_id
+from ray.runtime import INFER_FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -93,6 +96,19 @@ def test_given_a_code_in_the_contract_when_looked_up_in_the_table_then_it_exists
     assert listed - {"details"} <= set(CODES)
 
 
+def fields_in(heading: str) -> list[str]:
+    """The first column of the table of fields below this heading."""
+    found = re.search(rf"^### {re.escape(heading)}.*?(?=^### )", HTTP_API, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    rows = found[0].partition("| field |")[2].partition("\n\n")[0].splitlines()
+    return [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+def test_given_the_fields_that_a_request_may_have_when_looked_up_in_the_contract_then_it_lists_the_same() -> None:
+    assert sorted(fields_in("4.1 ")) == sorted(field.name for field in (*INFER_FIELDS, STREAM))
+    assert sorted(fields_in("5.1 ")) == sorted(field.name for field in OPTION_FIELDS if field.name != "stream")
+
+
 ROUTE_ROWS = [row.strip("|").split("|") for row in section(3).splitlines() if re.match(r"\| `(DELETE|GET|POST) ", row)]
 
 
@@ -106,6 +122,12 @@ def test_given_a_route_in_the_contract_when_looked_up_in_the_gateway_then_its_gu
     route = find_route(method, path.replace("{id}", "job_0"))
 
     assert (route.name, route.protected, route.limited) == (path, key == "yes", limited == "yes")
+
+
+def test_given_the_routes_of_the_gateway_when_looked_up_in_the_contract_then_it_lists_them_all() -> None:
+    listed = {row[0].strip(" `") for row in ROUTE_ROWS}
+
+    assert listed == {f"{route.method} {route.name}" for route in all_routes()}
 
 
 JOBS = (ROOT / "docs" / "jobs.md").read_text("utf-8")

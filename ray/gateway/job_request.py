@@ -62,9 +62,10 @@ class PageQuery:
     cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
 class JobId:
     """The kind of value that names a job."""
+
+    __slots__ = ()
 
     def fits(self, value: object) -> bool:
         return isinstance(value, str)

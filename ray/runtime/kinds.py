@@ -180,9 +180,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-@dataclass(frozen=True, slots=True)
 class Flag:
     """JSON true or false, and nothing that is merely truthy."""
+
+    __slots__ = ()
 
     def fits(self, value: object) -> bool:
         return isinstance(value, bool)
@@ -199,14 +200,13 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class OneOf:
     """One of a few values: words, or whole numbers, or true or false."""
 
-    choices: tuple[str | int | bool, ...]
+    __slots__ = ("choices",)
 
     def __init__(self, *choices: str | int | bool) -> None:
-        object.__setattr__(self, "choices", choices)
+        self.choices = choices
 
     def fits(self, value: object) -> bool:
         return isinstance(value, tuple({type(choice) for choice in self.choices}))
@@ -366,9 +366,10 @@ def _is_deeper(value: object, depth: int) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
 class Anything:
     """Any JSON value, handed on as it is: whoever needs it judges it."""
+
+    __slots__ = ()
 
     def fits(self, value: object) -> bool:
         return True
@@ -383,19 +384,17 @@ class Anything:
         return {}
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Either:
     """One of several kinds that differ in their JSON type: the type decides, so that errors are about one of them.
 
     `message`: what else is said, as the end of a sentence that begins with the field's name.
     """
 
-    kinds: tuple[Kind, ...]
-    message: str
+    __slots__ = ("kinds", "message")
 
     def __init__(self, *kinds: Kind, message: str = "") -> None:
-        object.__setattr__(self, "kinds", kinds)
-        object.__setattr__(self, "message", message)
+        self.kinds = kinds
+        self.message = message
 
     def fits(self, value: object) -> bool:
         return any(kind.fits(value) for kind in self.kinds)

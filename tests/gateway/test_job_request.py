@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from ray.errors import RayError
 from ray.gateway.job_request import (
+    JOB_STATES,
     JobOptions,
     PageQuery,
     job_id,
@@ -13,6 +16,7 @@ from ray.gateway.job_request import (
     page_query,
     wait_seconds,
 )
+from ray.jobs.job import JobStatus
 
 
 def refused(error: pytest.ExceptionInfo[RayError]) -> object:
@@ -109,3 +113,14 @@ def test_given_a_wait_that_is_too_long_or_none_when_read_then_it_is_refused(quer
     with pytest.raises(RayError) as error:
         wait_seconds(query)
     assert refused(error) == "wait"
+
+
+def test_given_the_states_that_are_described_then_they_are_those_of_the_queue() -> None:
+    assert get_args(JobStatus) == JOB_STATES
+
+
+@pytest.mark.parametrize("status", ["done", "QUEUED", "queued,failed"])
+def test_given_a_state_that_no_job_has_when_read_then_the_parameter_is_named(status: str) -> None:
+    with pytest.raises(RayError) as error:
+        page_query(f"status={status}")
+    assert refused(error) == "status"

@@ -19,17 +19,25 @@ from ray.gateway.routes import Route, all_routes
 schemathesis = pytest.importorskip("schemathesis")
 
 from schemathesis import Case, GenerationMode  # noqa: E402 - only where it is installed
+from schemathesis.core.jsonschema.types import JsonValue  # noqa: E402
 from schemathesis.schemas import BaseSchema  # noqa: E402
 from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection, positive_data_acceptance  # noqa: E402
 
 KEY = "alpha"
 HEADERS = {"authorization": f"Bearer {KEY}"}
-EXAMPLES = 25
+EXAMPLES = 20
 # Here a body or a query can be well formed and still mean nothing: an unknown template, a turn that answers no call, a
 # cursor that no list gave.
 JUDGED_BY_MEANING = {"/v1/infer", "/v1/jobs", "/v1/chat/completions"}
 ROUTES = all_routes()
 WITH_INPUT = [route for route in ROUTES if route.request or route.query or route.path or route.headers]
+Body = dict[str, JsonValue]
+CONVERSATION: JsonValue = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "What is a slot?"},
+]
 OF_ONE_JOB = [route for route in ROUTES if route.name.startswith("/v1/jobs/{id}")]
 
 
@@ -81,8 +89,17 @@ def names(route: Route) -> str:
     return f"{route.method} {route.name}"
 
 
-def drive(schema: BaseSchema, route: Route, mode: GenerationMode, path: dict[str, str] | None = None) -> None:
-    """Ask many things of one route and check each answer against the document."""
+def drive(
+    schema: BaseSchema,
+    route: Route,
+    mode: GenerationMode,
+    path: dict[str, str] | None = None,
+    body: Body | None = None,
+) -> None:
+    """Ask many things of one route and check each answer against the document.
+
+    `path`: its parameters, where they have to name something that is there; `body`: keys that have to make sense.
+    """
     # schemathesis cannot take a key away that it was not told of in its own way; the first test below does.
     excluded = [ignored_auth]
     if route.name in JUDGED_BY_MEANING:
@@ -100,6 +117,9 @@ def drive(schema: BaseSchema, route: Route, mode: GenerationMode, path: dict[str
     )
     @given(case=schema[route.name][route.method].as_strategy(mode, path_parameters=path))
     def keep_to_it(case: Case) -> None:  # type: ignore[type-arg]  # its parameters are its own affair
+        if body is not None:
+            assert isinstance(case.body, dict)
+            case.body.update(body)
         case.call_and_validate(headers=HEADERS, excluded_checks=excluded)
 
     keep_to_it()
@@ -120,6 +140,32 @@ def test_given_the_description_when_it_is_kept_to_then_answers_are_as_described(
     schema: BaseSchema, route: Route
 ) -> None:
     drive(schema, route, GenerationMode.POSITIVE)
+
+
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/jobs"])
+def test_given_a_template_that_there_is_when_the_description_is_kept_to_then_answers_are_as_described(
+    schema: BaseSchema, path: str
+) -> None:
+    route = next(route for route in ROUTES if (route.method, route.name) == ("POST", path))
+    asked: Body = {"templateId": "email.reply_classification.v1", "templateVariables": {"replyText": "no"}}
+    drive(schema, route, GenerationMode.POSITIVE, body=asked)
+
+
+def test_given_a_conversation_that_makes_sense_when_the_description_is_kept_to_then_answers_are_as_described(
+    schema: BaseSchema,
+) -> None:
+    route = next(route for route in ROUTES if route.name == "/v1/chat/completions")
+    sane: Body = {"messages": CONVERSATION, "model": None, "tools": None, "tool_choice": None, "stream_options": None}
+    for stream in (False, True):
+        drive(schema, route, GenerationMode.POSITIVE, body={**sane, "stream": stream, "response_format": None})
+
+
+@pytest.mark.parametrize("identifier", ["tiny-dev", "tiny%2Ddev"])
+def test_given_a_model_that_there_is_when_asked_about_then_the_answer_is_as_described(
+    schema: BaseSchema, identifier: str
+) -> None:
+    route = next(route for route in ROUTES if route.name == "/v1/models/{id}")
+    drive(schema, route, GenerationMode.POSITIVE, {"id": identifier})
 
 
 @pytest.mark.parametrize("route", OF_ONE_JOB, ids=names)

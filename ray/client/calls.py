@@ -75,8 +75,10 @@ def chat_call(request: Question | Sequence[Mapping[str, object]], options: Optio
         document = dict(request)
     elif isinstance(request, str):
         document = {"messages": [{"role": "user", "content": request}]}
-    else:
+    elif isinstance(request, Sequence):
         document = {"messages": list(request)}
+    else:
+        _refuse("a chat is a mapping, as the JSON object of the route, a list of messages, or a string")
     if not stream and document.get("stream") is True:
         _refuse("chat() answers in one piece: use stream_chat() for a request with stream")
     if stream:
@@ -98,7 +100,7 @@ def get_call(path: str) -> Call:
 def model_call(model: str) -> Call:
     if not isinstance(model, str) or not model:
         _refuse("the id of a model is a string that is not empty")
-    return get_call(f"/v1/models/{quote(model, safe='/')}")
+    return get_call(f"/v1/models/{quote(model, safe='', errors='replace')}")
 
 
 def create_job_call(
@@ -115,7 +117,11 @@ def create_job_call(
 
 def job_call(job_id: str, wait_seconds: int = 0) -> Call:
     path = _job_path(job_id)
-    if isinstance(wait_seconds, bool) or not isinstance(wait_seconds, int) or not 0 <= wait_seconds <= 20:
+    if (
+        isinstance(wait_seconds, bool)
+        or not isinstance(wait_seconds, int)
+        or not 0 <= wait_seconds <= MAX_JOB_WAIT_SECONDS
+    ):
         _refuse(f"wait_seconds must be a whole number from 0 to {MAX_JOB_WAIT_SECONDS}: use wait_job() to wait longer")
     return get_call(f"{path}?wait={wait_seconds}" if wait_seconds else path)
 

@@ -117,13 +117,17 @@ def until_ended(
             if again is None:
                 raise
             pause = again
+            over = clock() + pause >= end
         else:
             seen = True
             if job.get("status") in _ENDED:
                 return job
             # A gateway that stops answers at once: not asked again in a tight circle.
-            pause = _LOOK_AGAIN_SECONDS if clock() - begun < wait - _FIRST_PAUSE_SECONDS or wait == 0 else 0.0
-        if clock() + pause >= end:
+            early = wait == 0 or clock() - begun < wait - _FIRST_PAUSE_SECONDS
+            left = end - clock()
+            over = left <= 0
+            pause = min(_LOOK_AGAIN_SECONDS, left) if early else 0.0  # and so there is a last look at the end
+        if over:
             raise RayTimeout(f"job {job_id} has not ended within {timeout_ms} ms; it goes on")
 
 

@@ -173,6 +173,18 @@ def test_given_the_time_is_over_when_the_job_still_runs_then_the_last_look_is_sh
     assert waiting.asked[1] == ("/v1/jobs/job_1?wait=5", 0.0)
 
 
+def test_given_less_than_a_second_when_waiting_then_there_is_a_last_look_at_its_end() -> None:
+    waiting = Waiting(timeout_ms=500)
+
+    assert waiting.run((0.0, RUNNING), (0.0, DONE)) == DONE
+    assert waiting.asked == [("/v1/jobs/job_1", 0.0), ("/v1/jobs/job_1", 0.5)]
+
+
+def test_given_a_refusal_that_asks_for_more_time_than_is_left_when_waiting_then_it_is_over() -> None:
+    with pytest.raises(RayTimeout, match="has not ended"):
+        Waiting(timeout_ms=25_000).run((20.0, RUNNING), (0.0, refused(503, retry_after=30.0)))
+
+
 @pytest.mark.parametrize("wrong", [0, 86_400_001])
 def test_given_a_time_that_cannot_be_when_waiting_then_it_is_refused(wrong: int) -> None:
     with pytest.raises(ValueError, match="timeout_ms"):

@@ -218,9 +218,13 @@ def test_given_a_gateway_that_is_busy_when_retries_are_wanted_then_they_wait_as_
 ) -> None:
     document = {"rateLimit": {"enabled": True, "windowMs": 1000, "maxRequests": 1}}
     with gateway_in_a_thread(document) as gateway:
-        with pytest.raises(RayRefused) as refusal:
+
+        def ask_until_refused() -> None:
             for number in range(100):  # on a slow machine a window may close between two of them
                 ask(gateway.url, "infer", f"Question {number}.")
+
+        with pytest.raises(RayRefused) as refusal:
+            ask_until_refused()
         answer = ask(gateway.url, "infer", "Three.", retries=Retries(attempts=5))
 
     assert (refusal.value.status, refusal.value.code) == (429, "rate_limited")

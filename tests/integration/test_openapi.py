@@ -125,6 +125,11 @@ def drive(
     keep_to_it()
 
 
+def test_given_the_description_when_judged_by_the_schema_of_openapi_then_it_is_one(schema: BaseSchema) -> None:
+    assert schema.raw_schema["openapi"] == "3.1.0"
+    schema.validate()
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=names)
 def test_given_a_route_when_asked_without_a_key_or_with_a_wrong_one_then_it_is_closed_as_described(
     server: ServerThread, schema: BaseSchema, route: Route

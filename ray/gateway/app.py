@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ray.clock import new_id
@@ -25,7 +26,7 @@ from ray.gateway.exchange import Exchange
 from ray.gateway.gauges import set_gauges
 from ray.gateway.rate_limit import RateLimiter
 from ray.gateway.responses import REQUEST_ID_HEADER, error_response
-from ray.gateway.routes import LIVEZ, Route, WrongMethod, find_route, refusal_of
+from ray.gateway.routes import LIVEZ, READYZ, Route, WrongMethod, find_route, refusal_of
 from ray.gateway.services import Services
 from ray.gateway.traffic import Traffic
 from ray.gateway.warm_up import WarmUp
@@ -39,6 +40,8 @@ DEFAULT_DRAIN_MS = 30_000
 JOBS_CLEANUP_S = 5.0
 # What of the time to end is kept for writing back the jobs that did not get done; of a short time, a sixth.
 JOBS_WRITE_BACK_S = 5.0
+# How long a gateway that hands its sockets over keeps the job store open for what its last clients are about to submit.
+LAST_SUBMISSIONS_S = 1.0
 
 
 class Gateway:
@@ -102,16 +105,16 @@ class Gateway:
         """The port that is listened on; useful when it was chosen by the system."""
         return self._server.port
 
-    async def start(self, port: int | None = None) -> None:
+    async def start(self, port: int | None = None, sockets: Sequence[socket.socket] = ()) -> None:
         """Open the job store, listen, then begin to warm the backend in the background. Jobs run once that was tried.
 
-        `port`: instead of the configured one; 0 lets the system choose. Raises RayError `listen_failed`, and what
-        `JobQueue.start` raises: `async_queue_locked`, `async_queue_storage_error`,
+        `port`: instead of the configured one; 0 lets the system choose. `sockets`: see `listen`. Raises RayError
+        `listen_failed`, and what `JobQueue.start` raises: `async_queue_locked`, `async_queue_storage_error`,
         `async_queue_recovery_limit_exceeded`.
         """
         await self.open()
         try:
-            await self.listen(port)
+            await self.listen(port, sockets)
         except Exception as error:
             await self._give_jobs_back(error)
             raise
@@ -126,12 +129,19 @@ class Gateway:
         """The last step of `start`: warm the backend in the background, and let jobs run once that was tried."""
         self.services.warm_up.start()
 
-    async def listen(self, port: int | None = None) -> None:
-        """The step of `start` that an embedder may leave out, or take later and, after `stop_listening`, again. Raises
-        RayError `listen_failed`."""
+    async def listen(self, port: int | None = None, sockets: Sequence[socket.socket] = ()) -> None:
+        """The step of `start` that an embedder may leave out, or take later and, after `stop_listening`, again.
+
+        `sockets`: TCP sockets that a service manager keeps across restarts; then nothing else is listened on, and while
+        this gateway drains the requests that have reached it are still answered: what has not waits for the next one.
+        Raises RayError `listen_failed`.
+        """
         host, chosen = self.config.server.host, self.config.server.port if port is None else port
         try:
-            await self._server.start(host, chosen)
+            if sockets:
+                await self._server.start_on(sockets)
+            else:
+                await self._server.start(host, chosen)
         except OSError as error:
             raise RayError(
                 "listen_failed",
@@ -178,7 +188,8 @@ class Gateway:
         """
         self.begin_stop()
         await self.services.warm_up.stop()
-        drained, _ = await asyncio.gather(self._server.drain(timeout_ms / 1000), self._stop_jobs(timeout_ms / 1000))
+        draining = asyncio.ensure_future(self._server.drain(timeout_ms / 1000))
+        drained, _ = await asyncio.gather(draining, self._stop_jobs(timeout_ms / 1000, draining))
         if not drained:
             self.logger.warn(
                 "gateway shutdown timeout reached; closing active connections",
@@ -188,10 +199,16 @@ class Gateway:
             )
         await self.abandon()
 
-    async def _stop_jobs(self, timeout_s: float) -> None:
+    async def _stop_jobs(self, timeout_s: float, draining: asyncio.Future[bool]) -> None:
         """Let running jobs finish; the last part of the time is for writing back those that do not."""
-        if self.services.jobs is not None:
-            await self.services.jobs.stop(timeout_s - min(JOBS_WRITE_BACK_S, timeout_s / 6))
+        if self.services.jobs is None:
+            return
+        timeout_s -= min(JOBS_WRITE_BACK_S, timeout_s / 6)
+        if self._server.hands_over:
+            wait_s = min(LAST_SUBMISSIONS_S, timeout_s)
+            await asyncio.wait((draining,), timeout=wait_s)
+            timeout_s -= wait_s
+        await self.services.jobs.stop(timeout_s)
 
     async def abandon(self) -> None:
         """Close everything at once. May be called again."""
@@ -230,11 +247,16 @@ class Gateway:
         request = exchange.request
         route = find_route(request.method, request.path)
         exchange.route = route.name
-        if self.draining and route is not LIVEZ:
+        if self.draining and not self._answers_while_draining(route):
             raise RayError("gateway_draining", "this gateway is shutting down: try again in a moment")
         if route.protected:
             self._admit(route, exchange)
         return await route.answer(self.services, exchange)
+
+    def _answers_while_draining(self, route: Route) -> bool:
+        """Who hands its sockets over owes an answer to every request that it has accepted. Asked whether it is ready,
+        it is not, either way."""
+        return route is LIVEZ or (self._server.hands_over and route is not READYZ)
 
     def _admit(self, route: Route, exchange: Exchange) -> None:
         """Who asks, and may they? Raises RayError `unauthorized` or `rate_limited`."""

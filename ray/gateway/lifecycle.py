@@ -11,7 +11,7 @@ import json
 import signal
 from collections.abc import Mapping
 from functools import partial
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ray.clock import iso_now
 from ray.config import LoadedConfig
@@ -19,6 +19,10 @@ from ray.errors import RayError, truncated
 from ray.gateway.app import DEFAULT_DRAIN_MS, Gateway
 from ray.host import read_process
 from ray.telemetry import EventLoopLag, Logger, Metrics, ProcessCollector, error_fields
+
+if TYPE_CHECKING:
+    # Loaded when a service manager has started this process.
+    from ray.gateway.supervision import Supervision
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,14 +40,30 @@ async def _live(loaded: LoadedConfig, environ: Mapping[str, str], drain_ms: int)
     logger = Logger(loaded.config.telemetry.service_name, loaded.config.telemetry.log_level)
     asyncio.get_running_loop().set_exception_handler(partial(report_loop_failure, logger))
     signals = _Signals()
+    supervision = None
     try:
-        gateway, lag = await _boot(loaded, environ, logger)
+        supervision = _supervision(environ, logger)
+        gateway, lag = await _boot(loaded, environ, logger, supervision)
         first = await signals.next()
         lag.stop()
+        if supervision is not None:
+            supervision.stopping()
         return await _end(gateway, first, signals, drain_ms)
     finally:
+        if supervision is not None:
+            supervision.close()
         signals.restore()
         logger.close()
+
+
+def _supervision(environ: Mapping[str, str], logger: Logger) -> Supervision | None:
+    """What connects this process with the service manager that started it, if one did."""
+    if "NOTIFY_SOCKET" not in environ and "LISTEN_FDS" not in environ:
+        return None
+    from ray.gateway.supervision import Supervision
+    from ray.host import take_service_manager
+
+    return Supervision(take_service_manager(environ), logger)
 
 
 async def _end(gateway: Gateway, first: str, signals: _Signals, drain_ms: int) -> int:
@@ -58,16 +78,22 @@ async def _end(gateway: Gateway, first: str, signals: _Signals, drain_ms: int) -
     return 0
 
 
-async def _boot(loaded: LoadedConfig, environ: Mapping[str, str], logger: Logger) -> tuple[Gateway, EventLoopLag]:
+async def _boot(
+    loaded: LoadedConfig, environ: Mapping[str, str], logger: Logger, supervision: Supervision | None
+) -> tuple[Gateway, EventLoopLag]:
     """Put the gateway together and open its door; warming goes on behind it."""
     config = loaded.config
     metrics = Metrics()
     gateway = Gateway(config, environ=environ, logger=logger, metrics=metrics)
-    await gateway.start()
+    if supervision is None:
+        await gateway.start()
+    else:
+        await gateway.start(sockets=supervision.sockets)
+        supervision.ready(gateway)
     logger.info(
         "gateway listening",
         event="gateway_listening",
-        host=config.server.host,
+        host=config.server.host if supervision is None else supervision.host(config),
         port=gateway.port,
         profile=config.profile,
         model=config.model.id,

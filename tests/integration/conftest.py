@@ -13,7 +13,13 @@ from typing import Protocol
 
 import pytest
 
-from examples.local_backend import BackendUnavailable, fetch_model, find_llama_server
+from examples.local_backend import (
+    BackendUnavailable,
+    fetch_model,
+    fetch_sliding_window_model,
+    find_llama_server,
+    find_sliding_window_model,
+)
 from tests.integration.backend import GatewayProcess, LlamaServerProcess
 
 HERE = Path(__file__).parent
@@ -62,6 +68,21 @@ def backend() -> Backend:
         if os.environ.get("RAY_REQUIRE_BACKEND") == "1":
             pytest.fail(f"RAY_REQUIRE_BACKEND=1, and {error}", pytrace=False)
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def sliding_window_model() -> Path:
+    """A model most of whose layers only look back over a window. It is large: it is fetched where nothing may be
+    skipped, and elsewhere only used when somebody has fetched it."""
+    found = find_sliding_window_model()
+    if found is None and os.environ.get("RAY_REQUIRE_BACKEND") != "1":
+        pytest.skip(
+            "no model with a sliding window; get it with: python3 examples/local_backend.py sliding-window-model"
+        )
+    try:
+        return found or fetch_sliding_window_model()
+    except BackendUnavailable as error:
+        pytest.fail(f"RAY_REQUIRE_BACKEND=1, and {error}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,11 @@ import pytest
 from ray.clock import Deadline
 from ray.providers import CallContext, Provider, create_provider
 from ray.types import InferenceRequest, Message
-from tests.integration.backend import ROOT, LlamaServerProcess
+from tests.integration.backend import LlamaServerProcess
 from tests.integration.conftest import Backend, StartLlamaServer
 from tests.providers.llama_cpp.shop import Watch, generate, use_of
 from tests.providers.setting import LLAMA, Whole, config_for
 
-# Put there by hand: it is large, and nothing else needs it.
-SLIDING_WINDOW_MODEL = ROOT / ".cache" / "models" / "gemma-3-270m-q4_k_m.gguf"
 SYSTEM = "You answer customers of a parcel service. " + " ".join(
     f"Rule {number}: the customer is greeted in line {number}." for number in range(20)
 )
@@ -153,17 +151,14 @@ def test_given_a_file_cut_short_when_needed_then_the_real_server_never_sees_it(
     run(main())
 
 
-@pytest.mark.skipif(
-    not SLIDING_WINDOW_MODEL.is_file(), reason=f"no model with a sliding window: {SLIDING_WINDOW_MODEL}"
-)
 @pytest.mark.parametrize("can_restore", [False, True], ids=["by default", "with --swa-full"])
 def test_given_a_model_with_a_sliding_window_when_used_then_it_gains_or_the_store_switches_itself_off_with_one_warning(
-    backend: Backend, tmp_path: Path, can_restore: bool
+    backend: Backend, sliding_window_model: Path, tmp_path: Path, can_restore: bool
 ) -> None:
     directory = tmp_path / "prefixes"
     extra = (*flags_for(directory), *(("--swa-full",) if can_restore else ()))
     server = LlamaServerProcess(
-        backend.binary, SLIDING_WINDOW_MODEL, tmp_path / "server.log", slots=1, ctx_size=2048, extra=extra
+        backend.binary, sliding_window_model, tmp_path / "server.log", slots=1, ctx_size=2048, extra=extra
     )
 
     async def main() -> None:

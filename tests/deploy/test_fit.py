@@ -108,6 +108,14 @@ def test_the_compute_buffer_grows_with_batch_context_and_explicit_attention(tmp_
     assert memory_of(gguf, replace(ONE_SLOT, flash_attention=False)).compute == base + 128 * 2048 * (4 * 4 + 2)
 
 
+def test_layers_that_convolve_or_scan_need_room_to_work_in(tmp_path: Path) -> None:
+    base = memory_of(gguf_of(tmp_path), ONE_SLOT).compute
+    short = memory_of(gguf_of(tmp_path, **{"shortconv.l_cache": 3}), ONE_SLOT).compute
+    scan = memory_of(gguf_of(tmp_path, **{"ssm.inner_size": 128}), ONE_SLOT).compute
+    assert short == base + 128 * 3 * 64 * 4
+    assert scan == base + 128 * 8 * 128 * 4
+
+
 def test_only_one_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", {**SMALL_MODEL, "split.count": 3})
     with pytest.raises(GgufError, match="merge them"):

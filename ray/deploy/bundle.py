@@ -89,8 +89,10 @@ def make_bundle(
     ]
     if backend is not None:
         artifacts.append(Artifact("llamaCppService", "llama.cpp systemd service", BACKEND_UNIT, backend))
-    artifacts += [
-        Artifact("caddyfile", "Caddyfile", "Caddyfile", render_caddyfile(settings)),
-        Artifact("envFileExample", "Environment File Example", "ray.env.example", env_example(settings.loaded.config)),
-    ]
+    artifacts.append(Artifact("caddyfile", "Caddyfile", "Caddyfile", render_caddyfile(settings)))
+    if nodes:
+        pool = render_pool(settings, nodes)
+        artifacts.append(Artifact("caddyfilePool", "Caddyfile for several nodes", POOL_FILE, pool))
+    example = env_example(settings.loaded.config)
+    artifacts.append(Artifact("envFileExample", "Environment File Example", "ray.env.example", example))
     return Bundle(tuple(artifacts), render_summary(settings, sizing, findings, preflight))

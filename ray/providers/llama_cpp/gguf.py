@@ -208,7 +208,7 @@ class _Reader:
         values, lengths = self._metadata(entry_count)
         alignment = self._alignment(values)
         tensors, padded = self._tensors(tensor_count, alignment)
-        start = _padded(self.position, alignment)
+        start = _padded(self.position, alignment) if tensors else self.position
         # The padding after the last tensor is counted, but llama.cpp loads a file without it as well.
         present = padded - _padded(tensors[-1].bytes, alignment) + tensors[-1].bytes if tensors else 0
         if start + present > self.size:

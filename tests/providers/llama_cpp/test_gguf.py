@@ -101,6 +101,11 @@ def test_missing_padding_behind_the_last_tensor_is_fine_and_a_missing_weight_is_
         read_bytes(tmp_path, header, len(header) + 11)
 
 
+def test_a_file_with_nothing_but_metadata_is_read(tmp_path: Path) -> None:
+    gguf = read_bytes(tmp_path, entry(b"k", 8, text(b"odd")))
+    assert (gguf.values, gguf.tensors, gguf.weight_bytes) == ({"k": "odd"}, (), 0)
+
+
 def entry(key: bytes, kind: int, value: bytes) -> bytes:
     """A header of version 3 with this one metadata entry."""
     return b"GGUF" + number("I", 3) + number("Q", 0) + number("Q", 1) + text(key) + number("I", kind) + value

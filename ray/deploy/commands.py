@@ -29,6 +29,7 @@ class CommandModule(Protocol):
 # Name and one line of help, in the order in which `--help` shows them.
 COMMANDS: Mapping[str, str] = {
     "fit": "say what a model needs in memory, and the largest context that fits",
+    "gateway-smoke": "start a gateway with a config, ask it what a user and a stranger would, stop it",
 }
 DEFAULT_COMMAND = "render"
 

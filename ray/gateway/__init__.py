@@ -3,5 +3,6 @@
 from ray.gateway.app import DEFAULT_DRAIN_MS, Gateway
 from ray.gateway.in_process import InProcess
 from ray.gateway.lifecycle import report_boot_failure, serve
+from ray.gateway.routes import all_routes
 
-__all__ = ["DEFAULT_DRAIN_MS", "Gateway", "InProcess", "report_boot_failure", "serve"]
+__all__ = ["DEFAULT_DRAIN_MS", "Gateway", "InProcess", "all_routes", "report_boot_failure", "serve"]

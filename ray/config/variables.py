@@ -1,20 +1,20 @@
 """The environment variables of one config: which there are, what each says now, and what it means.
 
-Read from the declaration of the settings, so that a list of variables is never kept a second time.
+Read from the declaration of the settings, so that a list of variables is never kept a second time. The
+values are named tuples, not dataclasses, because a gateway that starts loads this file and has no use for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ray.config.environment import PROFILE_VARIABLE, variables_of
 from ray.config.schema import CONFIG, Config
 from ray.config.sections import OneOf, Section, Setting
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """One variable. `key`: the dotted key it sets; `text`: what it would have to be for the value the config has, empty
     for one that is not set; `meaning`: of the setting."""
 
@@ -24,8 +24,7 @@ class Variable:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class VariableGroup:
+class VariableGroup(NamedTuple):
     """The variables of one section. `key`: its dotted key, empty for the whole config."""
 
     key: str

@@ -7,8 +7,8 @@ written from the same lines that run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 Level = Literal["info", "warn", "error"]
@@ -31,7 +31,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Check(Generic[Subject_contra]):
     """One check of some facts. `codes`: all that `run` can yield. `strict`: it looks at the host, so only `doctor`
-    and `--strict-filesystem` run it."""
+    and `--strict-filesystem` run it. `levels`: of each code; `error/warn` is an error only when the host is looked at."""
 
     id: str
     codes: tuple[str, ...]
@@ -39,6 +39,7 @@ class Check(Generic[Subject_contra]):
     remedy: str
     strict: bool
     run: Callable[[Subject_contra], Iterable[Finding]]
+    levels: Mapping[str, str] = field(default_factory=dict)
 
 
 def has_errors(findings: Iterable[Finding]) -> bool:

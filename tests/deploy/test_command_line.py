@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ray.deploy import command_line
+from ray.deploy.command_line import main
 from ray.deploy.commands import COMMANDS, command_module
 from ray.deploy.failures import DeployError, UsageError
 from ray.errors import RayError
@@ -24,7 +30,7 @@ class Probe:
 
     def __init__(self) -> None:
         self.seen: argparse.Namespace | None = None
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--flag")
@@ -117,6 +123,36 @@ def test_a_failing_disk_is_one_line(probe: Probe, capsys: pytest.CaptureFixture[
     probe.failure = OSError(28, "No space left on device", "/out/Caddyfile")
     assert run("render") == (1, "")
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(probe: Probe, capsys: pytest.CaptureFixture[str]) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    assert main(["render"], {}, Closed()) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_is_no_traceback(probe: Probe) -> None:
+    probe.failure = KeyboardInterrupt()
+    assert run("render") == (130, "")
+
+
+@given(
+    st.lists(
+        st.text(max_size=12) | st.sampled_from(["render", "other", "--flag", "--json", "-h", "--", "="]), max_size=6
+    )
+)
+def test_whatever_is_typed_ends_with_a_status(words: list[str]) -> None:
+    commands = {"render": "probes", "other": "probes, too"}
+    with (
+        patch.object(command_line, "COMMANDS", commands),
+        patch.object(command_line, "command_module", lambda _: Probe()),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
+        assert main(words, {}, io.StringIO()) in (0, 1, 2)
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["help"]])

@@ -5,6 +5,8 @@ Only what names a JSON schema or tools is the client's: other refusals say that 
 
 from __future__ import annotations
 
+import re
+
 from ray.errors import RayError
 from ray.providers.reading import mapping, parse_json, text
 from ray.providers.tool_calls import refusal, wants_tools
@@ -16,6 +18,9 @@ TOOLS_REMEDY = (
     "template has tools, or send the request without tools"
 )
 MAX_REASON_CHARS = 200
+_PLACE = re.compile(r"line \d+, column \d+")
+# What llama-server and its JSON parser put before what they quote of a request.
+_QUOTES = re.compile(r"; (?:tools|messages) =|; last read:")
 
 
 def as_clients_fault(error: RayError, request: InferenceRequest) -> RayError:
@@ -28,9 +33,12 @@ def as_clients_fault(error: RayError, request: InferenceRequest) -> RayError:
         if "--jinja" in said:
             return refusal(TOOLS_REMEDY)
         if "tool call arguments" in said:
+            # The parser quotes what it stumbled on, and arguments are nobody else's business: only the place is told.
+            found = _PLACE.search(said)
+            place = f" (at {found[0]})" if found else ""
             return RayError(
                 "invalid_request",
-                f"the arguments of an earlier tool call are not JSON, which the backend needs ({_reason(said)}): "
+                f"the arguments of an earlier tool call are not JSON, which the backend needs{place}: "
                 "mend them or leave that call out",
                 details={"field": "messages"},
             )
@@ -63,5 +71,5 @@ def upstream_message(error: RayError) -> str:
 
 def _reason(said: str) -> str:
     """The end of the backend's sentence, which names the place; without what it quotes of the request."""
-    lines = [line.strip() for line in said.partition("; tools =")[0].splitlines() if line.strip()]
+    lines = [line.strip() for line in _QUOTES.split(said, 1)[0].splitlines() if line.strip()]
     return (lines[-1] if lines else "without a reason")[-MAX_REASON_CHARS:]

@@ -38,7 +38,7 @@ def refused(status: int, message: str, code: str = "provider_upstream_error") ->
             WITH_TOOLS,
             refused(500, "Failed to parse tool call arguments as JSON: unexpected end of input"),
             "messages",
-            "unexpected end of input",
+            "which the backend needs: mend them",
         ),
         (WITH_TOOLS, refused(500, "tools param requires --jinja flag"), "tools", "Start llama-server with --jinja"),
         (WITH_TOOLS, refused(400, "Automatic parser generation failed: at #: no"), "tools", "at #: no"),
@@ -55,6 +55,24 @@ def test_given_a_refusal_of_what_the_client_sent_when_judged_then_the_client_lea
     assert found.details["field"] == field
     assert says in found.message
     assert '{"a":1}' not in found.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101] parse error at line 1, column 39"
+        ": syntax error while parsing value - invalid string: missing closing quote; last read: '\"secret words'",
+        'Failed to parse messages: parse error at line 1, column 39; messages = [\n"secret words"]',
+        "Failed to parse tools: parse error at line 1, column 39; last read: 'secret words'",
+    ],
+)
+def test_given_a_reason_that_quotes_the_request_when_judged_then_the_place_is_told_and_the_quote_is_not(
+    said: str,
+) -> None:
+    found = as_clients_fault(refused(500, said), WITH_TOOLS)
+    assert found.code == "invalid_request"
+    assert "line 1, column 39" in found.message
+    assert "secret" not in f"{found.message} {found.details}"
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,23 @@ MAX_TOKEN_CHARS = 1_024
 
 def token_logprobs(value: object, top: int) -> tuple[TokenLogprob, ...]:
     """From a list of objects with `token`, `logprob` and `top_logprobs`, as llama-server's `completion_probabilities`
-    and the chat protocol's `logprobs.content` are. Entries without a token are left out; `top`: alternatives that are
-    kept of each."""
+    and the chat protocol's `logprobs.content` are. `top`: alternatives that are kept of each.
+
+    Entries without text are left out: llama-server also reports the token that ends the answer, which is no part of
+    it. Among the alternatives it stays.
+    """
+    return tuple(entry for entry in _entries(value, top) if entry.token)
+
+
+def _entries(value: object, top: int) -> list[TokenLogprob]:
     found = []
     for entry in value if isinstance(value, list) else []:
         given = mapping(entry)
         token = given.get("token")
         if isinstance(token, str):
-            others = token_logprobs(given.get("top_logprobs"), 0)[:top] if top else ()
+            others = tuple(_entries(given.get("top_logprobs"), 0)[:top]) if top else ()
             found.append(TokenLogprob(token[:MAX_TOKEN_CHARS], _logarithm(given.get("logprob")), others))
-    return tuple(found)
+    return found
 
 
 def choice_logprobs(value: object, top: int) -> tuple[TokenLogprob, ...]:
@@ -37,7 +44,7 @@ def choice_logprobs(value: object, top: int) -> tuple[TokenLogprob, ...]:
     )
     found = []
     for position, token in enumerate(tokens):
-        if not isinstance(token, str):
+        if not isinstance(token, str) or not token:
             continue
         others = mapping(alternatives[position]) if position < len(alternatives) else {}
         ranked = sorted(((_logarithm(item), name) for name, item in others.items()), reverse=True)[:top]

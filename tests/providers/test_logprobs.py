@@ -36,6 +36,12 @@ def test_given_an_unlikely_number_when_read_then_it_is_one_that_json_can_write(l
     assert token_logprobs([entry("a", logprob)], 0) == (TokenLogprob("a", read),)
 
 
+def test_given_the_token_that_ends_the_answer_when_read_then_it_is_left_out_and_stays_an_alternative() -> None:
+    value = [entry("a", -0.5, entry("a", -0.5), entry("", -1.5)), entry("", -0.25, entry("", -0.25))]
+    assert token_logprobs(value, 2) == (TokenLogprob("a", -0.5, (TokenLogprob("a", -0.5), TokenLogprob("", -1.5))),)
+    assert choice_logprobs({"tokens": ["a", ""], "token_logprobs": [-0.5, -0.25]}, 0) == (TokenLogprob("a", -0.5),)
+
+
 @pytest.mark.parametrize("value", [None, {}, "x", [None], [{}], [{"token": 7}], [[]]])
 def test_given_no_list_of_tokens_when_read_then_there_are_none(value: object) -> None:
     assert token_logprobs(value, 2) == ()

@@ -73,6 +73,7 @@ class InferenceRequest:
 
     `json_schema`: what the answer has to conform to, as compact JSON text, when the response format is `json_schema`.
     `tools` and `tool_choice`: compact JSON text, as the chat protocol spells them; None without tools.
+    `parallel_tool_calls`: whether one answer may call several tools; None leaves it to the backend.
     `top_logprobs`: how many alternatives of each token are wanted with its probability, 0 for the token alone, None for
     no probabilities. `is_raw`: the one user message is the whole prompt, to be read without a chat template.
     """
@@ -92,6 +93,7 @@ class InferenceRequest:
     json_schema: str | None = None
     tools: str | None = None
     tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
     top_logprobs: int | None = None
     is_raw: bool = False
 

@@ -50,6 +50,7 @@ _KEYS = fields(
         "jsonSchema": text(),
         "tools": text(),
         "toolChoice": text(),
+        "parallelToolCalls": boolean,
         "topLogprobs": whole(0, MAX_EXACT_INTEGER),
         "raw": boolean,
     },
@@ -95,6 +96,7 @@ def stored_request(request: InferenceRequest) -> dict[str, object]:
         ("jsonSchema", request.json_schema),
         ("tools", request.tools),
         ("toolChoice", request.tool_choice),
+        ("parallelToolCalls", request.parallel_tool_calls),
         ("topLogprobs", request.top_logprobs),
     ):
         if value is not None:
@@ -143,6 +145,7 @@ def inference_request(document: Mapping[str, object], config: Config) -> Inferen
         json_schema=cast("str | None", document.get("jsonSchema")),
         tools=cast("str | None", document.get("tools")),
         tool_choice=cast("str | None", document.get("toolChoice")),
+        parallel_tool_calls=cast("bool | None", document.get("parallelToolCalls")),
         top_logprobs=cast("int | None", document.get("topLogprobs")),
         is_raw=cast("bool", document.get("raw", False)),
     )

@@ -23,7 +23,7 @@ def chat_body(model_ref: str, request: InferenceRequest, request_id: str) -> dic
     body = {
         **_sampling(model_ref, request, request_id),
         "messages": chat_messages(request.messages),
-        **tool_fields(request.tools, request.tool_choice),
+        **tool_fields(request),
     }
     if request.response_format is not None:
         body["response_format"] = _response_format(request)

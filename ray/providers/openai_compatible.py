@@ -247,6 +247,7 @@ def _repair_request(request: InferenceRequest, answer: str) -> InferenceRequest:
         stop=(),
         tools=None,
         tool_choice=None,
+        parallel_tool_calls=None,
         top_logprobs=None,
         is_raw=False,
     )

@@ -28,14 +28,22 @@ def refusal(remedy: str) -> RayError:
     return RayError("invalid_request", f"tools cannot be used here: {remedy}", details={"field": "tools"})
 
 
-def tool_fields(tools: str | None, tool_choice: str | None) -> dict[str, object]:
-    """The fields of a request's body, from their JSON text."""
-    body: dict[str, object] = {}
-    if tools is not None:
-        body["tools"] = json.loads(tools)
-        if tool_choice is not None:
-            body["tool_choice"] = json.loads(tool_choice)
+def tool_fields(request: InferenceRequest) -> dict[str, object]:
+    """The fields of a body that are about tools; none without tools."""
+    if request.tools is None:
+        return {}
+    body: dict[str, object] = {"tools": json.loads(request.tools)}
+    if request.tool_choice is not None:
+        body["tool_choice"] = json.loads(request.tool_choice)
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
     return body
+
+
+def tool_texts(request: InferenceRequest) -> tuple[str | None, ...]:
+    """The same as texts, for whoever has to tell requests apart."""
+    is_parallel = request.parallel_tool_calls
+    return (request.tools, request.tool_choice, None if is_parallel is None else str(is_parallel))
 
 
 def calls_of(calls: Sequence[ToolCall]) -> list[dict[str, object]]:

@@ -45,6 +45,7 @@ def _form(request: InferenceRequest) -> tuple[object, ...]:
         request.json_schema,
         request.tools,
         request.tool_choice,
+        request.parallel_tool_calls,
         request.top_logprobs,
         request.is_raw,
     )

@@ -502,6 +502,8 @@ def test_given_any_conversation_when_stored_then_every_message_comes_back_as_it_
     [
         {"response_format": "json_schema", "json_schema": '{"type":"object"}'},
         {"tools": "[]", "tool_choice": '"required"'},
+        {"tools": "[]", "parallel_tool_calls": False},
+        {"tools": "[]", "parallel_tool_calls": True},
         {"top_logprobs": 0},
         {"top_logprobs": 20},
         {"is_raw": True},

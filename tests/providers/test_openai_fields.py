@@ -33,6 +33,9 @@ def test_given_tools_when_the_model_calls_one_then_it_is_passed_on() -> None:
             assert (answer.text, answer.finish.reason) == ("", "tool_calls")
             body = fake.received(CHAT)[0].document
             assert (body["tools"], body["tool_choice"]) == (TOOLS, "auto")
+            assert "parallel_tool_calls" not in body
+            await ask(provider, replace(WITH_TOOLS, parallel_tool_calls=False))
+            assert fake.received(CHAT)[1].document["parallel_tool_calls"] is False
 
     run(main())
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from ray.providers.tool_calls import MAX_CALLS, ToolCallReader, tool_fields, wants_tools
+from ray.providers.tool_calls import MAX_CALLS, ToolCallReader, tool_fields, tool_texts, wants_tools
 from ray.types import InferenceRequest, Message, ToolCall, ToolCallPart
 
 USER = Message("user", "hi")
@@ -69,7 +72,19 @@ def test_given_a_request_when_asked_about_tools_then_earlier_turns_count(
     assert wants_tools(request_) is wants
 
 
-def test_given_tools_as_text_when_written_then_they_are_json_and_a_choice_needs_tools() -> None:
-    assert tool_fields('[{"a":1}]', '"auto"') == {"tools": [{"a": 1}], "tool_choice": "auto"}
-    assert tool_fields('[{"a":1}]', None) == {"tools": [{"a": 1}]}
-    assert tool_fields(None, '"auto"') == {}
+def test_given_tools_as_text_when_written_then_they_are_json_and_what_is_said_of_them_needs_them() -> None:
+    plain = InferenceRequest((Message("user", "hi"),), 8, tool_choice='"auto"', parallel_tool_calls=False)
+    assert tool_fields(plain) == {}
+    assert tool_fields(replace(plain, tools='[{"a":1}]')) == {
+        "tools": [{"a": 1}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+    }
+    assert tool_fields(InferenceRequest(plain.messages, 8, tools="[]")) == {"tools": []}
+
+
+def test_given_tools_when_told_apart_then_every_field_about_them_counts() -> None:
+    request = InferenceRequest((Message("user", "hi"),), 8, tools="[]")
+    others: list[dict[str, Any]] = [{}, {"tools": "[1]"}, {"tool_choice": '"auto"'}, {"parallel_tool_calls": True}]
+    texts = {tool_texts(replace(request, **other)) for other in (*others, {"parallel_tool_calls": False})}
+    assert len(texts) == 5

@@ -68,6 +68,8 @@ OTHER_CALL = Message("assistant", "", (ToolCall("1", "weather", '{"city":"Rome"}
         {"tools": None},
         {"tools": '[{"type":"function"}]'},
         {"tool_choice": '"required"'},
+        {"parallel_tool_calls": False},
+        {"parallel_tool_calls": True},
         {"top_logprobs": None},
         {"top_logprobs": 0},
         {"is_raw": True},

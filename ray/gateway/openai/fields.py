@@ -76,7 +76,7 @@ CHAT_FIELDS = (
     Field("response_format", RESPONSE_FORMAT, "Hold the answer to JSON, or to a JSON Schema."),
     Field("tools", TOOLS, "Functions that the model may ask to be called."),
     Field("tool_choice", TOOL_CHOICE, "Whether it has to call one, and which."),
-    unsupported("parallel_tool_calls", True),
+    Field("parallel_tool_calls", Flag(), "Whether one answer may call several tools; absent: the backend decides."),
     unsupported("store", False),
     unsupported("modalities", ["text"]),
     *map(

@@ -54,6 +54,7 @@ def chat_request(body: object, config: Config) -> Asked:
         json_schema=json_schema,
         tools=compact_json(callable_tools) if callable_tools else None,
         tool_choice=tool_choice,
+        parallel_tool_calls=cast("bool | None", found.get("parallel_tool_calls")) if callable_tools else None,
         top_logprobs=_chat_logprobs(found),
     )
     return _asked(request, found)

@@ -32,7 +32,7 @@ from ray.providers.llama_cpp.prompt_format import (
 )
 from ray.providers.reading import mapping
 from ray.providers.refusals import TOOLS_REMEDY, as_clients_fault
-from ray.providers.tool_calls import refusal, tool_fields, wants_tools
+from ray.providers.tool_calls import refusal, tool_fields, tool_texts, wants_tools
 from ray.providers.upstream import Upstream
 from ray.types import InferenceRequest, Message
 
@@ -174,7 +174,7 @@ class PromptRenderer:
 
         is_native = choice.name == NATIVE_TEMPLATE
         shown = PromptFormat(PROMPT_SCAFFOLD, "the prompt template's scaffold") if is_native else choice
-        key = _digest(marked, choice.name, request.tools, request.tool_choice)
+        key = _digest(marked, choice.name, *tool_texts(request))
         return Gaps(key, marked, cut, request.template_values, shown)
 
     def _conversation_gaps(self, request: InferenceRequest, choice: PromptFormat) -> Gaps | None:
@@ -190,13 +190,13 @@ class PromptRenderer:
             return Scaffold((head, tail), (INPUT,)) if found and self._marker not in tail else None
 
         values = {INPUT: request.messages[-1].content}
-        key = _digest(marked, choice.name, request.tools, request.tool_choice)
+        key = _digest(marked, choice.name, *tool_texts(request))
         return Gaps(key, marked, cut, values, choice)
 
     async def _remembered(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> str:
         if choice.name != NATIVE_TEMPLATE:
             return await text_of(request.messages)
-        key = _digest(request.messages, request.tools, request.tool_choice)
+        key = _digest(request.messages, *tool_texts(request))
         known = self._prompts.get(key)
         if known is None:
             known = await text_of(request.messages)
@@ -210,7 +210,7 @@ class PromptRenderer:
         body = {
             "messages": chat_messages(messages),
             "chat_template_kwargs": NO_THINKING,
-            **tool_fields(request.tools, request.tool_choice),
+            **tool_fields(request),
         }
         answer = await self._upstream.call("POST", "/apply-template", body, deadline=deadline)
         prompt = mapping(answer).get("prompt")

@@ -84,6 +84,7 @@ def test_given_null_for_any_field_of_a_chat_when_read_then_it_is_as_if_absent(na
         {"frequency_penalty": 0, "presence_penalty": 0.0},
         {"logit_bias": {}, "store": False, "modalities": ["text"], "service_tier": "auto"},
         {"parallel_tool_calls": True, "tools": [], "stop": [], "tool_choice": "auto"},
+        {"parallel_tool_calls": False},
         {"logprobs": False, "top_logprobs": 0, "stream_options": {}},
         {"response_format": {"type": "text"}, "stream": False},
         {"nobody_knows_this": [1, 2, 3]},
@@ -92,7 +93,12 @@ def test_given_null_for_any_field_of_a_chat_when_read_then_it_is_as_if_absent(na
 def test_given_fields_that_ask_for_nothing_when_read_then_they_change_nothing(neutral: dict[str, object]) -> None:
     request = chat(**neutral).request
     assert (request.messages, request.stop, request.tools) == (chat().request.messages, (), None)
-    assert (request.tool_choice, request.top_logprobs) == (None, None)
+    assert (request.tool_choice, request.top_logprobs, request.parallel_tool_calls) == (None, None, None)
+
+
+@pytest.mark.parametrize("wish", [True, False, None])
+def test_given_tools_when_read_then_whether_several_may_be_called_is_kept(wish: bool | None) -> None:
+    assert chat(tools=[TOOL], parallel_tool_calls=wish).request.parallel_tool_calls is wish
 
 
 def test_given_more_tokens_than_the_model_gives_when_read_then_its_ceiling_holds() -> None:
@@ -200,7 +206,7 @@ def schema_format(**fields: object) -> dict[str, object]:
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}},
             "tool_choice.function.name",
         ),
-        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [TOOL], "parallel_tool_calls": 0}, "parallel_tool_calls"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"presence_penalty": -1}, "presence_penalty"),
         ({"presence_penalty": False}, "presence_penalty"),

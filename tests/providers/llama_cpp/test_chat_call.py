@@ -107,6 +107,21 @@ def test_given_tools_when_prepared_then_prompt_and_count_are_those_with_the_tool
     run(main())
 
 
+@pytest.mark.parametrize("wish", [True, False])
+def test_given_a_wish_about_several_calls_when_asked_then_backend_and_template_learn_it(wish: bool) -> None:
+    async def main() -> None:
+        async with backend() as (fake, provider):
+            await ask(provider, asked(parallel_tool_calls=wish))
+            assert fake.received("/apply-template")[-1].document["parallel_tool_calls"] is wish
+            assert fake.received(CHAT)[0].document["parallel_tool_calls"] is wish
+            await ask(provider, asked())
+            assert "parallel_tool_calls" not in fake.received(CHAT)[1].document
+            await ask(provider, replace(asked(parallel_tool_calls=wish), tools=None))
+            assert "parallel_tool_calls" not in fake.received("/completion")[0].document
+
+    run(main())
+
+
 def fake_messages(request: InferenceRequest) -> list[dict[str, object]]:
     function = {"name": CALL.name, "arguments": CALL.arguments}
     return [

@@ -211,8 +211,8 @@ def _notes(fit: Fit) -> list[str]:
         notes.append("cacheRamMiB is -1, so the prompt cache grows until the kernel ends the backend; give it a limit")
     if memory.checkpoints > memory.kv_cache:
         notes.append(
-            "context checkpoints are the largest part that grows with use: "
-            'fewer of them with "--ctx-checkpoints", "4" in launchProfile.extraArgs'
+            "long conversations fill the context checkpoints: "
+            'keep fewer of them with "--ctx-checkpoints", "4" in launchProfile.extraArgs'
         )
     if model.trained_context and server.cells > model.trained_context and not _is_shared(server):
         notes.append(f"the model was trained for {model.trained_context:,} tokens; more in one slot is wasted")

@@ -35,7 +35,7 @@ def model(request: pytest.FixtureRequest, backend: Backend) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("context", "slots", "unified"), [(1024, 1, True), (3072, 2, False)])
+@pytest.mark.parametrize(("context", "slots", "unified"), [(1024, 1, True), (2048, 2, False)])
 def test_the_server_needs_what_was_predicted(
     backend: Backend, model: Path, tmp_path: Path, context: int, slots: int, unified: bool
 ) -> None:
@@ -56,9 +56,31 @@ def test_the_server_needs_what_was_predicted(
     assert resident <= expected <= resident * PROCESS_TOLERANCE, f"{resident / MIB:.1f} of {expected / MIB:.1f} MiB"
 
 
+def test_a_long_conversation_keeps_the_checkpoints_that_were_allowed_and_no_more(
+    backend: Backend, sliding_window_model: Path, tmp_path: Path
+) -> None:
+    """Given a limit of three, when a prompt grows turn by turn, then memory stays within what three of them take."""
+    shape = ServerShape(2048, 1, True, BATCH, PHYSICAL_BATCH, prompt_cache=0, checkpoints=3)
+    predicted = memory_of(read_gguf(str(sliding_window_model)), shape)
+    server = start(backend, sliding_window_model, tmp_path, shape)
+    try:
+        server.wait_healthy()
+        for context in range(600, 1100, 100):
+            fill(server, 0, context)
+        resident = resident_bytes(server.pid)
+    finally:
+        server.stop()
+    log = server.log.read_text("utf-8", "replace")
+    assert {int(number) for number in printed(r"created context checkpoint ([0-9]+) of 3", log)} == {1, 2, 3}
+    assert predicted.total is not None
+    assert resident <= predicted.total + repacked(log)
+
+
 def start(backend: Backend, model: Path, directory: Path, shape: ServerShape) -> LlamaServerProcess:
     # The last of several equal flags counts.
-    extra = ("--kv-unified" if shape.unified else "--no-kv-unified", "--cache-ram", "0", "--log-verbosity", "5")
+    pool = "--kv-unified" if shape.unified else "--no-kv-unified"
+    limits = ("--cache-ram", "0", "--ctx-checkpoints", str(shape.checkpoints))
+    extra = (pool, *limits, "--log-verbosity", "5")
     server = LlamaServerProcess(
         backend.binary, model, directory / "server.log", slots=shape.slots, ctx_size=shape.context, extra=extra
     )

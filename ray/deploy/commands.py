@@ -28,7 +28,12 @@ class CommandModule(Protocol):
 
 # Name and one line of help, in the order in which `--help` shows them.
 COMMANDS: Mapping[str, str] = {
+    "validate": "say what is wrong with a config, on any machine",
+    "validate-all": "validate every config of a directory, and hold public ones to the public policy",
+    "doctor": "say what is wrong with a config and the host that is to run it",
     "fit": "say what a model needs in memory, and the largest context that fits",
+    "smoke": "render every public config as for its machine, and compare the reference files",
+    "docs-links": "follow the links of every Markdown file",
     "gateway-smoke": "start a gateway with a config, ask it what a user and a stranger would, stop it",
 }
 DEFAULT_COMMAND = "render"

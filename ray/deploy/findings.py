@@ -31,7 +31,8 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Check(Generic[Subject_contra]):
     """One check of some facts. `codes`: all that `run` can yield. `strict`: it looks at the host, so only `doctor`
-    and `--strict-filesystem` run it. `levels`: of each code; `error/warn` is an error only when the host is looked at."""
+    and `--strict-filesystem` run it. `levels`: of each code; `error/warn` is an error only when the
+    host is looked at."""
 
     id: str
     codes: tuple[str, ...]

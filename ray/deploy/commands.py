@@ -28,6 +28,7 @@ class CommandModule(Protocol):
 
 # Name and one line of help, in the order in which `--help` shows them.
 COMMANDS: Mapping[str, str] = {
+    "render": "make the unit files, the Caddyfile and an example of the env file for one config",
     "validate": "say what is wrong with a config, on any machine",
     "validate-all": "validate every config of a directory, and hold public ones to the public policy",
     "doctor": "say what is wrong with a config and the host that is to run it",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ray.deploy.caddy import render_caddyfile, render_pool
+from ray.deploy.caddy import POOL_FILE, render_caddyfile, render_pool
 from ray.deploy.env_example import env_example
 from ray.deploy.findings import Finding
 from ray.deploy.settings import DeploySettings
@@ -20,7 +20,6 @@ from ray.deploy.writing import sync_directory, write_file
 GATEWAY_UNIT = "ray-gateway.service"
 SOCKET_UNIT = "ray-gateway.socket"
 BACKEND_UNIT = "ray-llama-cpp.service"
-POOL_FILE = "Caddyfile.pool"
 SUMMARY_FILE = "summary.json"
 
 

@@ -58,7 +58,7 @@ def gather(
     config = settings.loaded.config
     machine = machine or read_machine()
     sizing = size(config, machine.memory_mib, settings.memory_mib)
-    installation = look_at_installation(settings, places or HostPlaces(), proxy=proxy) if strict else None
+    installation = look_at_installation(settings, sizing, places or HostPlaces(), proxy=proxy) if strict else None
     account = installation.account if installation else None
     jobs = room_at(config.async_queue.storage_dir) if storage and config.async_queue.enabled else None
     launch = launch_profile(config)

@@ -16,6 +16,8 @@ from ray.deploy.account import Access, Account, Need, access_of, read_account
 from ray.deploy.places import Place, Room, look_at, room_at
 from ray.deploy.probes import VERSION_CAP_BYTES, Probe, run_probe
 from ray.deploy.settings import DeploySettings
+from ray.deploy.sizing import Sizing, launch_profile
+from ray.deploy.verification import Verdict, verify_caddyfile, verify_units
 
 MIN_PYTHON = (3, 11)
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.[0-9]{1,3}")
@@ -59,7 +61,9 @@ class Installation:
     account: Account
     systemd_place: Place
     systemd: Probe | None
+    units: Verdict | None
     caddy: Probe | None
+    caddyfile: Verdict | None
     caddy_storage: Room | None
     working_directory: Place
     working_directory_room: Room | None
@@ -87,7 +91,9 @@ class Installation:
         return f"`import ray` gives {origin}, which is not the checkout in {self.working_directory.path}"
 
 
-def look_at_installation(settings: DeploySettings, places: HostPlaces, *, proxy: bool = True) -> Installation:
+def look_at_installation(
+    settings: DeploySettings, sizing: Sizing, places: HostPlaces, *, proxy: bool = True
+) -> Installation:
     """`proxy`: False where another proxy than Caddy is used. Never raises."""
     environ = settings.process_environ
     account = read_account(settings.user)
@@ -107,14 +113,17 @@ def look_at_installation(settings: DeploySettings, places: HostPlaces, *, proxy:
     version = _version(settings, account) if is_tried else None
     is_imported = is_tried and entrypoint.is_file and version is not None and version.is_supported
     systemd_place = look_at(places.systemd)
+    systemd = None
+    if systemd_place.is_directory:
+        systemd = run_probe(["systemctl", "--version"], environ, cap=VERSION_CAP_BYTES)
     caddy = _caddy(settings) if proxy else None
     return Installation(
         account=account,
         systemd_place=systemd_place,
-        systemd=run_probe(["systemctl", "--version"], environ, cap=VERSION_CAP_BYTES)
-        if systemd_place.is_directory
-        else None,
+        systemd=systemd,
+        units=_units(settings, sizing, systemd, runtime),
         caddy=caddy,
+        caddyfile=verify_caddyfile(settings) if caddy is not None and caddy.is_ok else None,
         caddy_storage=room_at(places.caddy_storage) if caddy is not None and caddy.is_ok else None,
         working_directory=working_directory,
         working_directory_room=room_at(settings.cwd) if working_directory.is_directory else None,
@@ -128,6 +137,15 @@ def look_at_installation(settings: DeploySettings, places: HostPlaces, *, proxy:
         import_probe=_import(settings, account) if is_imported else None,
         access=access,
     )
+
+
+def _units(settings: DeploySettings, sizing: Sizing, systemd: Probe | None, runtime: Place) -> Verdict | None:
+    if systemd is None or not systemd.is_ok:
+        return None
+    launch = launch_profile(settings.loaded.config)
+    programs = [runtime, *([look_at(launch.binary_path)] if launch else [])]
+    missing = tuple(program.path for program in programs if not program.is_program)
+    return verify_units(settings, sizing, systemd.first_line, missing)
 
 
 def _caddy(settings: DeploySettings) -> Probe:

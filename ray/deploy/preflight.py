@@ -60,11 +60,15 @@ def _installation(facts: Facts, found: Installation) -> Pairs:
     yield "systemdStatus", _tool_status(found.systemd) if found.systemd else "missing"
     yield "systemdVersion", found.systemd.first_line if found.systemd and found.systemd.is_ok else None
     yield "systemdError", (found.systemd.error if found.systemd else None) or found.systemd_place.error
+    yield "systemdUnitStatus", found.units.status if found.units else None
+    yield "systemdUnitError", found.units.error if found.units else None
     if found.caddy is not None:
         yield "caddyStatus", _tool_status(found.caddy)
         yield "caddyBinaryPath", facts.settings.caddy_binary
         yield "caddyVersion", found.caddy.first_line if found.caddy.is_ok else None
         yield "caddyError", found.caddy.error
+        yield "caddyConfigStatus", found.caddyfile.status if found.caddyfile else None
+        yield "caddyConfigError", found.caddyfile.error if found.caddyfile else None
     if found.caddy_storage is not None:
         yield from _storage("caddyStorage", found.caddy_storage)
     yield from _place("workingDirectory", found.working_directory, found.access.get("working_directory"))

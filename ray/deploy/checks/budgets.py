@@ -67,8 +67,9 @@ def _share(facts: Facts, name: str) -> GatewayShare:
 
 def _high(facts: Facts, code: str, share: GatewayShare) -> Found:
     if share.is_high:
-        whole = mib(facts.sizing.gateway.max_mib)
-        said = f"The {share.name} may take {mib(share.estimate_mib)} of the gateway's {whole}; {mib(share.limit_mib)} fit"
+        said = (
+            f"The {share.name} may take {mib(share.estimate_mib)} of the gateway's memory; {mib(share.limit_mib)} fit"
+        )
         yield code, said
 
 

@@ -70,6 +70,25 @@ def systemd_host(facts: Facts) -> Found:
 
 
 @INSTALLATION.check(
+    {"systemd_units_invalid": ERROR, "systemd_units_unreadable": ERROR, "systemd_units_ok": INFO},
+    inspects="`systemd-analyze verify` on the units that `render` would write, by what it prints",
+    remedy="Change the setting that it names; `render --output-dir DIR` and `systemd-analyze verify DIR/*.service` "
+    "show all of it",
+    strict=True,
+)
+def systemd_units(facts: Facts) -> Found:
+    verdict = installed(facts).units
+    if verdict is None:
+        return
+    if verdict.status == "valid":
+        yield "systemd_units_ok", "systemd takes the units without a word"
+    elif verdict.status == "invalid":
+        yield "systemd_units_invalid", f"systemd does not take the units: {verdict.error}"
+    else:
+        yield "systemd_units_unreadable", f"The units could not be verified: {verdict.error}"
+
+
+@INSTALLATION.check(
     {"caddy_runtime_missing": ERROR, "caddy_runtime_unreadable": ERROR, "caddy_runtime_ok": INFO},
     inspects="`caddy version`",
     remedy="Install it (`apt-get install caddy`), name it with --caddy-binary, or pass --no-caddy when another proxy "
@@ -86,6 +105,25 @@ def caddy_runtime(facts: Facts) -> Found:
         yield "caddy_runtime_unreadable", f"Caddy does not work: {probe.error}"
     else:
         yield "caddy_runtime_ok", f"{facts.settings.caddy_binary}: Caddy {probe.first_line}"
+
+
+@INSTALLATION.check(
+    {"caddy_config_invalid": ERROR, "caddy_config_unreadable": ERROR, "caddy_config_ok": INFO},
+    inspects="`caddy validate` on the Caddyfile that `render` would write",
+    remedy="Change what it names, or install the Caddy that Debian 12 has, or a newer one; `render --output-dir DIR` "
+    "and `caddy validate --adapter caddyfile --config DIR/Caddyfile` show all of it",
+    strict=True,
+)
+def caddy_config(facts: Facts) -> Found:
+    verdict = installed(facts).caddyfile
+    if verdict is None:
+        return
+    if verdict.status == "valid":
+        yield "caddy_config_ok", "Caddy takes the Caddyfile"
+    elif verdict.status == "invalid":
+        yield "caddy_config_invalid", f"Caddy does not take the Caddyfile: {verdict.error}"
+    else:
+        yield "caddy_config_unreadable", f"The Caddyfile could not be validated: {verdict.error}"
 
 
 @INSTALLATION.check(

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "swap-plan": "print a script that adds a swap file",
     "storage": "say whether there is room everywhere that a deploy writes to",
     "smoke": "render every public config as for its machine, and compare the reference files",
+    "release-check": "say whether this tree is ready to be tagged as a version",
     "docs-links": "follow the links of every Markdown file",
     "gateway-smoke": "start a gateway with a config, ask it what a user and a stranger would, stop it",
 }

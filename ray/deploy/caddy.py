@@ -6,6 +6,8 @@ Caddy gets what it cannot know and no more. What the defaults of Caddy 2.6 would
 - Event streams are flushed at once without being asked. `flush_interval -1` would do it too, and would also keep the
   gateway working for clients that have left: Caddy does not pass their leaving on then.
 - `max_size` cuts a body while it is being sent on, and the client reads 502. A declared length is looked at before.
+- `fail_duration` counts uploads that clients cut short against the node: a few of them would close the whole pool. A
+  check of /readyz each second, and the next node for a connection that is refused, do what it is for.
 - A connection that the gateway has just closed as idle must not be taken for the next request: Caddy closes first.
 """
 
@@ -87,13 +89,11 @@ _ONE_GATEWAY = Template("""\
 
 _POOL = Template("""\
 		lb_policy least_conn
-		lb_try_duration 5s
+		# What a node refuses to take goes to the next one; it is out as soon as a check fails.
+		lb_try_duration 2s
 		health_uri /readyz
-		health_interval 2s
-		health_timeout 2s
-		# Out for a while after a refused connection, and after a 502: its backend has just died.
-		fail_duration 5s
-		unhealthy_status 502""")
+		health_interval 1s
+		health_timeout 2s""")
 
 _POOL_HEAD = """\
 # Several Ray nodes behind one Caddy, each a machine with its own gateway and backend. A node gets requests while its

@@ -128,7 +128,7 @@ def test_given_nodes_when_a_pool_is_rendered_then_each_gets_requests_while_it_is
     found = lines(pool(*NODES))
 
     at = found.index("reverse_proxy 10.0.0.11:3000 10.0.0.12:3000 {")
-    assert {"lb_policy least_conn", "health_uri /readyz", "fail_duration 5s"} <= set(found[at:])
+    assert {"lb_policy least_conn", "health_uri /readyz", "lb_try_duration 2s"} <= set(found[at:])
     assert "health_uri /livez" not in found[at:]
 
 
@@ -214,7 +214,8 @@ def test_given_a_pool_when_adapted_then_caddy_understands_what_was_meant(caddy: 
         ["10.0.0.11:3000", "[fd00::12]:3000", "node-c.internal:3000"],
     ]
     assert proxies[1]["health_checks"]["active"]["uri"] == "/readyz"
-    assert proxies[1]["health_checks"]["passive"]["unhealthy_status"] == [502]
+    # Caddy 2.6 would hold uploads against a node that clients have cut short.
+    assert "passive" not in proxies[1]["health_checks"]
     assert proxies[1]["load_balancing"]["selection_policy"] == {"policy": "least_conn"}
 
 

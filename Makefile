@@ -6,16 +6,22 @@ TOOLS := $(VENV)/dev-tools.txt
 CONFIG ?= examples/config/ray.tiny.json
 KILLS ?= 150
 
+DEPLOY = $(PYTHON) -m ray.deploy
+# Commands with a default of their own take CONFIG only when it was given.
+GIVEN_CONFIG = $(if $(filter file,$(origin CONFIG)),,--config '$(CONFIG)')
+
 .DEFAULT_GOAL := help
-.PHONY: help run demo test docs bench soak-jobs clean python
+.PHONY: help run demo test gate docs bench soak-jobs clean python
+.PHONY: validate-all deploy-smoke smoke smoke-public smoke-async smoke-public-async docs-links release-check
+.PHONY: model-stage model-stage-smoke swap-plan storage
 
 help:  ## list these targets
 	@echo "Ray: a lean AI gateway for one cheap box."
 	@echo
 	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
-		while IFS='|' read -r target meaning; do printf '%-16s %s\n' "$$target" "$$meaning"; done
+		while IFS='|' read -r target meaning; do printf '%-26s %s\n' "$$target" "$$meaning"; done
 	@echo
-	@echo "  PYTHON=python3.12 names another Python (3.11 or newer); CONFIG=FILE another config for 'run'."
+	@echo "  PYTHON=python3.12 names another Python (3.11 or newer); CONFIG=FILE another config for 'run', 'smoke', 'model-stage'."
 
 run: python  ## the gateway with a mock model, at once; needs nothing but Python
 	$(PYTHON) -m ray --config $(CONFIG)
@@ -29,8 +35,61 @@ test: $(TOOLS)  ## ruff, mypy and all tests, in .venv
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
 
-docs: python  ## write docs/configuration.md and docs/ray.schema.json from the settings
+# Every step is for itself and the first that fails ends it; the last ones take seconds.
+gate: $(TOOLS)  ## all that has to hold before a release: the tests, every example config, a gateway in four modes
+	$(DEPLOY) storage --path '$(CURDIR)' --path "$${TMPDIR:-/tmp}" --min-free-mib "$${RAY_TEST_MIN_FREE_SPACE_MIB:-1024}"
+	$(PYTHON) -m compileall -q ray tests examples
+	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory validate-all
+	RAY_API_KEYS=smoke $(DEPLOY) validate --config examples/config/ray.sub1b.public.json
+	$(DEPLOY) gateway-smoke
+	$(DEPLOY) gateway-smoke --public-safety
+	$(DEPLOY) gateway-smoke --async-queue
+	$(DEPLOY) gateway-smoke --public-safety --async-queue
+	$(MAKE) --no-print-directory deploy-smoke model-stage-smoke docs-links
+
+docs: python  ## write what is generated: docs/configuration.md, the schema, docs/doctor.md, the files in deploy/vps
 	$(PYTHON) -m ray.config.export
+	$(DEPLOY) doctor --list --markdown > docs/doctor.md.new
+	mv docs/doctor.md.new docs/doctor.md
+	$(DEPLOY) smoke --update
+
+validate-all: python  ## look for mistakes in every example config
+	$(DEPLOY) validate-all
+
+smoke: python  ## start a gateway with CONFIG, ask it, stop it
+	$(DEPLOY) gateway-smoke --config '$(CONFIG)'
+
+smoke-public: python  ## the same with keys and a request limit that must hold
+	$(DEPLOY) gateway-smoke --config '$(CONFIG)' --public-safety
+
+smoke-async: python  ## the same with a durable job
+	$(DEPLOY) gateway-smoke --config '$(CONFIG)' --async-queue
+
+smoke-public-async: python  ## the same with both
+	$(DEPLOY) gateway-smoke --config '$(CONFIG)' --public-safety --async-queue
+
+deploy-smoke: python  ## render every public config, and compare the files in deploy/vps with a render
+	$(DEPLOY) smoke
+
+docs-links: python  ## follow the links of the documents
+	$(DEPLOY) docs-links
+
+release-check: python  ## is this tree ready to be tagged as VERSION?
+	@test -n '$(VERSION)' || { echo "Name the version:  make release-check VERSION=1.2.3"; exit 1; }
+	$(DEPLOY) release-check '$(VERSION)'
+
+model-stage: python  ## say how to install the llama-server and the model of CONFIG
+	$(DEPLOY) model-stage $(GIVEN_CONFIG)
+
+model-stage-smoke: python  ## the same for every public config, in short
+	$(DEPLOY) model-stage-smoke
+
+swap-plan: python  ## print a script that adds a swap file
+	$(DEPLOY) swap-plan
+
+storage: python  ## is there room everywhere that a deploy writes to?
+	$(DEPLOY) storage
 
 bench: python  ## measure the gateway itself: start, memory, requests per second
 	$(PYTHON) -m ray.bench gateway

@@ -1,23 +1,10 @@
 """One model's pipeline: what happens between a parsed request and its answer."""
 
+from ray.runtime.containers import Anything, Either, JsonObject, ListOf, StringMap, compact_json
 from ray.runtime.fields import Field, Object, object_schema, read_fields
 from ray.runtime.generation import Reader
 from ray.runtime.health import WarmState
-from ray.runtime.kinds import (
-    Anything,
-    Either,
-    Flag,
-    JsonObject,
-    Kind,
-    ListOf,
-    Number,
-    OneOf,
-    StringMap,
-    Text,
-    Whole,
-    compact_json,
-    refuse,
-)
+from ray.runtime.kinds import Flag, Kind, Number, OneOf, Text, Whole, refuse
 from ray.runtime.normalise import (
     DEFAULT_TEMPERATURE,
     DEFAULT_TOP_P,

@@ -78,13 +78,15 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-@dataclass(frozen=True, slots=True)
 class Object:
     """An object with declared fields. `open`: other keys are ignored, else they are refused."""
 
-    fields: tuple[Field, ...]
-    open: bool = True
-    null_is_absent: bool = False
+    __slots__ = ("fields", "null_is_absent", "open")
+
+    def __init__(self, fields: tuple[Field, ...], open: bool = True, null_is_absent: bool = False) -> None:
+        self.fields = fields
+        self.open = open
+        self.null_is_absent = null_is_absent
 
     def fits(self, value: object) -> bool:
         return isinstance(value, dict)

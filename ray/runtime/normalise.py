@@ -14,8 +14,9 @@ from typing import TypedDict, cast
 
 from ray.config import Config
 from ray.prompts import Template, catalog_of, messages_of, template_values
+from ray.runtime.containers import Anything, ListOf, StringMap
 from ray.runtime.fields import Field, Object, read_fields
-from ray.runtime.kinds import NOT_BLANK, Anything, Flag, ListOf, Number, OneOf, StringMap, Text, Whole, echo, refuse
+from ray.runtime.kinds import NOT_BLANK, Flag, Number, OneOf, Text, Whole, echo, refuse
 from ray.types import InferenceRequest, Message, ResponseFormat
 
 DEFAULT_TEMPERATURE = 0.2

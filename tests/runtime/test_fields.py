@@ -10,21 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray.errors import RayError
+from ray.runtime.containers import Either, JsonObject, ListOf, StringMap
 from ray.runtime.fields import Field, Object, object_schema, read_fields
-from ray.runtime.kinds import (
-    MAX_SAFE_INTEGER,
-    NOT_BLANK,
-    Either,
-    Flag,
-    JsonObject,
-    Kind,
-    ListOf,
-    Number,
-    OneOf,
-    StringMap,
-    Text,
-    Whole,
-)
+from ray.runtime.kinds import MAX_SAFE_INTEGER, NOT_BLANK, Flag, Kind, Number, OneOf, Text, Whole
 
 NAMES = StringMap(max_entries=2, max_key_chars=3, max_value_chars=4)
 PART = Object((Field("type", OneOf("text"), "kind", required=True), Field("text", Text(), "text", required=True)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ray.deploy.commands import COMMANDS, DEFAULT_COMMAND, command_module
+from ray.deploy.docs_links import check_links
 from ray.errors import CODES
 from ray.gateway.job_request import OPTION_FIELDS
 from ray.gateway.routes import all_routes, find_route
@@ -21,14 +25,15 @@ from ray.jobs.signing import WebhookSecrets, message_id
 from ray.runtime import INFER_FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 HTTP_API = (ROOT / "docs" / "http-api.md").read_text("utf-8")
 
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # A command in a fenced block or between backticks. Prose such as "make it" has neither.
 MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
 # A path between backticks, from the top of the repository.
-PATH = re.compile(r"`((?:ray|tests|examples|docs)/[\w./-]*)`")
+PATH = re.compile(r"`((?:ray|tests|examples|docs|deploy)/[\w./-]*)`")
+# A command of the deploy tools in a fenced block or between backticks, with its options, over continued lines.
+DEPLOY = re.compile(r"python3? (?:-\w+ )*-m ray\.deploy\b((?:\\\n|[^\n`|;&<>#])*)")
 # Codes that no answer has as its own: they end a boot, stand in a job's record, or become another one on the way.
 NOT_ON_THE_WIRE = {
     "async_queue_locked",
@@ -51,11 +56,23 @@ def section(number: int) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_given_a_document_when_its_links_are_followed_then_each_file_exists(document: Path) -> None:
-    targets = [link.partition("#")[0] for link in LINK.findall(document.read_text("utf-8")) if "://" not in link]
+def test_given_the_documents_when_their_links_are_followed_then_each_leads_to_a_file_or_a_heading() -> None:
+    assert [link.message for document in check_links(str(ROOT)) for link in document.broken] == []
 
-    assert [target for target in targets if target and not (document.parent / target).exists()] == []
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_given_a_document_when_it_shows_a_deploy_command_then_the_command_takes_these_options(document: Path) -> None:
+    for shown in DEPLOY.findall(document.read_text("utf-8")):
+        words = shlex.split(shown.replace("\\\n", " "))
+        if words and words[0] in ("help", "--help", "-h", "COMMAND", "..."):
+            continue
+        name = words.pop(0) if words and not words[0].startswith("-") else DEFAULT_COMMAND
+        assert name in COMMANDS, f"{document.name}: {shown.strip()}"
+        parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+        command_module(name).add_arguments(parser)
+        options = {option for line in parser.format_help().split() for option in re.findall(r"--[a-z0-9-]+", line)}
+        given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert given <= options, f"{document.name}: {shown.strip()}"
 
 
 def test_given_the_documents_when_they_name_a_make_target_then_it_exists() -> None:

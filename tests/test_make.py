@@ -1,0 +1,246 @@
+"""The Makefile and `.ci/run`: every target is listed, runs what exists, and the gate leaves nothing out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ray.deploy.commands import command_module
+
+ROOT = Path(__file__).resolve().parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+TARGETS = re.findall(r"^([a-z-]+):(?!=)", MAKEFILE, re.MULTILINE)
+SMALLEST = "examples/config/ray.tiny.json"
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run make as at a shell: what another make above this test has set does not count."""
+    environ = {"PATH": path or os.environ["PATH"], "HOME": "/nonexistent"}
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def planned(*arguments: str) -> str:
+    """What a target would do."""
+    done = make("-n", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def deploy_commands(plan: str) -> list[list[str]]:
+    """The deploy commands in it, as words, after checking that each command takes its options."""
+    found = []
+    for line in re.findall(r"-m ray\.deploy (.*)", plan):
+        words = shlex.split(line.partition(" > ")[0])
+        parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+        command_module(words[0]).add_arguments(parser)
+        parser.parse_args(words[1:])
+        found.append(words)
+    return found
+
+
+def test_given_no_target_when_made_then_every_target_for_people_is_listed() -> None:
+    listed = set(re.findall(r"^  make ([a-z-]+)  ", make().stdout, re.MULTILINE))
+
+    assert listed == set(TARGETS) - {"python"}
+
+
+def test_every_target_is_made_whatever_files_there_are() -> None:
+    phony = {name for line in re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE) for name in line.split()}
+
+    assert phony == set(TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("validate-all", ["validate-all"]),
+        ("deploy-smoke", ["smoke"]),
+        ("smoke", ["gateway-smoke", "--config", SMALLEST]),
+        ("smoke-public", ["gateway-smoke", "--config", SMALLEST, "--public-safety"]),
+        ("smoke-async", ["gateway-smoke", "--config", SMALLEST, "--async-queue"]),
+        ("smoke-public-async", ["gateway-smoke", "--config", SMALLEST, "--public-safety", "--async-queue"]),
+        ("docs-links", ["docs-links"]),
+        ("model-stage", ["model-stage"]),
+        ("model-stage-smoke", ["model-stage-smoke"]),
+        ("swap-plan", ["swap-plan"]),
+        ("storage", ["storage"]),
+    ],
+)
+def test_given_a_target_when_made_then_it_is_this_command(target: str, command: list[str]) -> None:
+    assert deploy_commands(planned(target)) == [command]
+
+
+@pytest.mark.parametrize("target", ["smoke", "smoke-public-async", "model-stage"])
+def test_given_a_config_when_made_then_the_command_is_about_it_whatever_its_name(target: str) -> None:
+    (command,) = deploy_commands(planned(target, "CONFIG=/srv/my configs/ray.json"))
+
+    assert command[1:3] == ["--config", "/srv/my configs/ray.json"]
+
+
+def test_given_a_version_when_checked_then_it_is_handed_on_and_without_one_the_form_is_told() -> None:
+    assert deploy_commands(planned("release-check", "VERSION=1.2.3")) == [["release-check", "1.2.3"]]
+
+    done = make("release-check")
+    assert done.returncode != 0
+    assert "make release-check VERSION=1.2.3" in done.stdout
+
+
+def test_the_gate_runs_everything_and_in_the_order_from_cheap_to_dear_faults() -> None:
+    plan = planned("gate")
+    commands = deploy_commands(plan)
+
+    assert [words[0] for words in commands] == [
+        "storage",
+        "validate-all",
+        "validate",
+        *["gateway-smoke"] * 4,
+        "smoke",
+        "model-stage-smoke",
+        "docs-links",
+    ]
+    modes = [frozenset(words[1:]) for words in commands if words[0] == "gateway-smoke"]
+    assert len(set(modes)) == 4
+    steps = [plan.index(step) for step in ("compileall", "ruff check", "ruff format --check", "/mypy", "/pytest")]
+    assert steps == sorted(steps)
+    assert plan.index("/pytest") < plan.index("ray.deploy validate-all")
+
+
+def test_the_gate_validates_a_public_config_with_a_key() -> None:
+    assert (
+        "RAY_API_KEYS=smoke python3 -m ray.deploy validate --config examples/config/ray.sub1b.public.json"
+        in planned("gate", "PYTHON=python3")
+    )
+
+
+def test_given_a_python_that_is_too_old_when_made_then_the_remedy_is_told(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+
+    done = make("storage", f"PYTHON={old}")
+
+    assert done.returncode != 0
+    assert "make PYTHON=python3.12 storage" in done.stdout
+
+
+class Machine:
+    """A PATH with what `.ci/run` needs, an `apt-get` that does as it is told, and a `make` that only says so."""
+
+    def __init__(self, directory: Path, *, without: str, apt: str) -> None:
+        self.programs = directory / "bin"
+        self.programs.mkdir()
+        for name in ("bash", "dirname", "realpath", "timeout", "chmod", "cp"):
+            found = shutil.which(name)
+            assert found is not None
+            (self.programs / name).symlink_to(found)
+        for name in {"caddy", "systemd-analyze", "systemd-socket-activate", "git"} - {without}:
+            self.script(name, "exit 0")
+        self.script("make", 'echo "made $*"')
+        self.script("apt-get", apt)
+
+    def script(self, name: str, text: str) -> None:
+        path = self.programs / name
+        path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
+        path.chmod(0o755)
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.programs / "bash"), str(ROOT / ".ci/run")],
+            env={"PATH": str(self.programs), "BIN": str(self.programs)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+# Installs what `make` here is: any program will do.
+INSTALLS = 'case "$*" in *install*) cp "$BIN/make" "$BIN/caddy";; esac'
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+
+
+def test_given_every_tool_when_continuous_integration_runs_then_nothing_is_installed(tmp_path: Path) -> None:
+    done = Machine(tmp_path, without="nothing", apt="echo asked >&2; exit 1").run()
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made gate\n", "")
+
+
+@needs_root
+def test_given_a_missing_tool_when_continuous_integration_runs_then_it_is_installed(tmp_path: Path) -> None:
+    done = Machine(tmp_path, without="caddy", apt=INSTALLS).run()
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("made gate\n")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("apt", "said"),
+    [
+        ("exit 100", "the package caddy cannot be had"),
+        ("exit 0", "installed, and caddy is still not on PATH"),
+    ],
+)
+def test_given_a_tool_that_cannot_be_had_when_continuous_integration_runs_then_it_fails_clearly_and_at_once(
+    apt: str, said: str, tmp_path: Path
+) -> None:
+    done = Machine(tmp_path, without="caddy", apt=apt).run()
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "made" not in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may install")
+def test_given_a_missing_tool_and_no_root_when_continuous_integration_runs_then_the_command_is_told(
+    tmp_path: Path,
+) -> None:
+    done = Machine(tmp_path, without="caddy", apt=INSTALLS).run()
+
+    assert done.returncode == 1
+    assert "apt-get install caddy" in done.stderr
+
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_every_job_of_a_workflow_has_a_time_limit_and_no_more_rights_than_it_says(workflow: Path) -> None:
+    text = workflow.read_text("utf-8")
+    jobs = text.partition("\njobs:\n")[2]
+    blocks = re.split(r"^  [a-z][a-z0-9_-]*:$", jobs, flags=re.MULTILINE)[1:]
+
+    assert blocks
+    assert all(re.search(r"^    timeout-minutes: [0-9]+$", block, re.MULTILINE) for block in blocks)
+    assert re.search(r"^permissions:\n  contents: read\n(?!  )", text, re.MULTILINE)
+
+
+def test_only_the_quality_workflow_starts_by_itself() -> None:
+    for workflow in WORKFLOWS:
+        triggers = workflow.read_text("utf-8").partition("\non:")[2].partition("\n\n")[0]
+        assert workflow.name == "quality.yml" or not re.search(r"push|pull_request|schedule|release", triggers)
+
+
+def test_continuous_integration_runs_the_gate_on_every_python_that_is_promised() -> None:
+    text = (ROOT / ".github/workflows/quality.yml").read_text("utf-8")
+    promised = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text("utf-8"))
+
+    assert re.search(r"^      - run: \.ci/run$", text, re.MULTILINE)
+    assert re.findall(r'"(3\.\d+)"', text) == promised

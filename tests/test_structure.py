@@ -23,6 +23,7 @@ FLOORS = {
     "types": 0,
     "clock": 0,
     "version": 0,
+    "questions": 0,
     "config": 1,
     "telemetry": 1,
     "http": 1,

@@ -4,15 +4,7 @@
 """
 
 from ray.client.aio import AsyncRayClient, AsyncTokenStream
-from ray.client.documents import (
-    ChatAnswer,
-    EmbeddingList,
-    InferAnswer,
-    Job,
-    JobAccepted,
-    JobSummary,
-    Model,
-)
+from ray.client.documents import ChatAnswer, EmbeddingList, Job, JobSummary, Model
 from ray.client.errors import (
     RayAnswerError,
     RayClientError,
@@ -26,6 +18,7 @@ from ray.client.events import delta_text
 from ray.client.options import Retries
 from ray.client.sync import RayClient, TokenStream
 from ray.client.tasks import DEFAULT_TASKS, Execution, TaskCatalog, TaskPlan, TaskProfile, plan_task
+from ray.questions import InferAnswer, InferFields, JobAccepted, JobFields, Question
 
 __all__ = [
     "DEFAULT_TASKS",
@@ -35,10 +28,13 @@ __all__ = [
     "EmbeddingList",
     "Execution",
     "InferAnswer",
+    "InferFields",
     "Job",
     "JobAccepted",
+    "JobFields",
     "JobSummary",
     "Model",
+    "Question",
     "RayAnswerError",
     "RayClient",
     "RayClientError",

@@ -30,19 +30,8 @@ from ray.client.answers import (
     request_id_of,
     unusable,
 )
-from ray.client.calls import Call, Question, headers_of
-from ray.client.documents import (
-    ChatAnswer,
-    Document,
-    EmbeddingList,
-    InferAnswer,
-    InferFields,
-    Job,
-    JobAccepted,
-    JobFields,
-    JobSummary,
-    Model,
-)
+from ray.client.calls import Call, headers_of
+from ray.client.documents import ChatAnswer, Document, EmbeddingList, Job, JobSummary, Model
 from ray.client.errors import RayClientError
 from ray.client.events import ChatEvents, Events, InferEvents, Result, Token
 from ray.client.options import (
@@ -57,6 +46,7 @@ from ray.client.options import (
 from ray.client.plans import DEFAULT_JOB_TIMEOUT_MS, Attempt, attempts, until_ended
 from ray.clock import Deadline
 from ray.http import ClientError, ClientResponse, ClientStream, HttpClient
+from ray.questions import InferAnswer, InferFields, JobAccepted, JobFields, Question
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 from urllib.parse import quote, urlencode
 
-from ray.client.documents import InferFields, JobFields
 from ray.client.errors import RayRequestError
 from ray.client.options import Options
+from ray.questions import InferFields, JobFields, Question, body_of
 from ray.version import VERSION
 
 MAX_JOB_WAIT_SECONDS = 20
@@ -25,8 +25,6 @@ MAX_PAGE = 100
 #   refused: it is work for the model, so not while the first may still be running; after a refusal that says when
 #   rejected: it makes something, so only when the gateway itself says that nothing was made
 Repeat = Literal["always", "refused", "rejected"]
-# What a question is asked with: the JSON object of the route, or just the text.
-Question = str | Mapping[str, object]
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
@@ -153,24 +151,10 @@ def _job_path(job_id: str) -> str:
 
 
 def _document(request: Question | None, fields: Mapping[str, object], known: type[InferFields]) -> dict[str, object]:
-    """The JSON object of a request from its text or itself, and keywords, which win; None leaves a field out.
-
-    Raises TypeError for a keyword that does not exist: a slip of the pen, which the gateway would ignore.
-    """
-    unknown = sorted(fields.keys() - known.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"unknown keyword {unknown[0]!r}: use one of {', '.join(known.__annotations__)}")
-    if isinstance(request, str):
-        request = {"input": request}
-    elif request is not None and not isinstance(request, Mapping):
+    """The JSON object of a request. Raises TypeError for a keyword that does not exist."""
+    if request is not None and not isinstance(request, str | Mapping):
         _refuse("a request is a mapping, as the JSON object of the route, or a string")
-    given = {_camel_case(name): value for name, value in fields.items() if value is not None}
-    return {**(request or {}), **given}
-
-
-def _camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
+    return body_of(request, fields, known)
 
 
 def _body(document: Mapping[str, object], options: Options) -> bytes:

@@ -12,8 +12,9 @@ from typing import Generic, NoReturn, TypeVar, cast
 
 from ray.client.answers import error_fields_of, request_id_of, stream_refusal, unusable
 from ray.client.calls import Call
-from ray.client.documents import ChatAnswer, InferAnswer
+from ray.client.documents import ChatAnswer
 from ray.http import SseDecoder
+from ray.questions import InferAnswer
 
 T = TypeVar("T")
 

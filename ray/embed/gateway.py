@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import TextIO, Unpack, cast
 
 from ray.config import Config
-from ray.embed.forms import Body, InferResponse, JobAccepted, JobQuestion, Question, body_of
 from ray.embed.settings import ConfigSource, load_config, logger_for
 from ray.gateway import DEFAULT_DRAIN_MS, InProcess
 from ray.gateway import Gateway as GatewayParts
 from ray.host import read_process
 from ray.providers import Provider
+from ray.questions import InferAnswer, InferFields, JobAccepted, JobFields, Question, body_of
 from ray.runtime import Reader, result_document
 from ray.telemetry import EventLoopLag, Metrics, ProcessCollector
 
@@ -138,37 +138,37 @@ class Gateway:
 
     # -- asking it
 
-    async def infer(self, body: Body = None, /, **fields: Unpack[Question]) -> InferResponse:
+    async def infer(self, body: Question | None = None, /, **fields: Unpack[InferFields]) -> InferAnswer:
         """The answer to one question, as `POST /v1/infer` gives it. Cancelling it frees the backend's slot.
 
         `body`: the JSON object of the route, or only the text of its `input`; every field may be a keyword instead.
         Raises RayError: the codes of that route.
         """
         door = self._open_door()
-        reader = await door.generate(body_of(body, fields, Question), streamed=False)
+        reader = await door.generate(body_of(body, fields, InferFields), streamed=False)
         try:
-            return cast(InferResponse, result_document(await reader.result()))
+            return cast(InferAnswer, result_document(await reader.result()))
         finally:
             door.forget(reader)
 
-    def stream(self, body: Body = None, /, **fields: Unpack[Question]) -> AnswerStream:
+    def stream(self, body: Question | None = None, /, **fields: Unpack[InferFields]) -> AnswerStream:
         """The same answer piece by piece: an async iterator of texts. Nothing is asked before it is iterated or
         entered; leaving it early frees the backend's slot."""
-        return AnswerStream(self._open_door(), body_of(body, fields, Question))
+        return AnswerStream(self._open_door(), body_of(body, fields, InferFields))
 
     async def submit_job(
         self,
-        body: Body = None,
+        body: Question | None = None,
         /,
         *,
         idempotency_key: str | None = None,
-        **fields: Unpack[JobQuestion],
+        **fields: Unpack[JobFields],
     ) -> JobAccepted:
         """Accept a durable job; it is on disk on return.
 
         Raises RayError: the codes of `POST /v1/jobs`, `async_queue_disabled` where jobs are off.
         """
-        accepted = await self._open_door().submit_job(body_of(body, fields, JobQuestion), idempotency_key)
+        accepted = await self._open_door().submit_job(body_of(body, fields, JobFields), idempotency_key)
         return cast(JobAccepted, accepted)
 
     async def job(self, job_id: str, *, wait_s: float = 0.0) -> dict[str, object]:
@@ -253,6 +253,7 @@ class AnswerStream:
         self._body = body
         self._reader: Reader | None = None
         self._is_entered = False
+        self._is_iterated = False
 
     async def __aenter__(self) -> AnswerStream:
         await self._started()
@@ -265,6 +266,7 @@ class AnswerStream:
         self._leave()
 
     async def __aiter__(self) -> AsyncIterator[str]:
+        self._is_iterated = True
         reader = await self._started()
         try:
             async for chunk in reader:
@@ -274,13 +276,18 @@ class AnswerStream:
             if not self._is_entered:
                 self._leave()
 
-    async def result(self) -> InferResponse:
-        """The response object, complete: id, usage, diagnostics. Waits for the end of the answer.
+    async def result(self) -> InferAnswer:
+        """The response object, complete: id, usage, diagnostics. Waits for the end of the answer; cancelling that ends
+        the work, unless the stream is entered or iterated as well.
 
         Raises RayError as `Gateway.infer`; `request_aborted` after the stream was left early.
         """
         reader = await self._started()
-        return cast(InferResponse, result_document(await reader.result()))
+        try:
+            return cast(InferAnswer, result_document(await reader.result()))
+        finally:
+            if not (self._is_entered or self._is_iterated):
+                self._leave()
 
     async def _started(self) -> Reader:
         if self._reader is None:

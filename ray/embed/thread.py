@@ -16,11 +16,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TextIO, Unpack
 
-from ray.embed.forms import Body, InferResponse, Question
 from ray.embed.gateway import Gateway
 from ray.embed.settings import ConfigSource
 from ray.errors import RayError
 from ray.gateway import DEFAULT_DRAIN_MS
+from ray.questions import InferAnswer, InferFields, Question
 
 # How often a caller who waits for an answer looks whether there is still somebody who gives one.
 _LOOK_SECONDS = 1.0
@@ -71,11 +71,14 @@ class ServerThread:
     ) -> None:
         self.stop()
 
-    def infer(self, body: Body = None, /, **fields: Unpack[Question]) -> InferResponse:
+    def infer(self, body: Question | None = None, /, **fields: Unpack[InferFields]) -> InferAnswer:
         """`Gateway.infer`, from any thread, waiting for the answer: in the process, without key and rate limit."""
-        if not self._thread.is_alive():
-            raise _stopped()
-        answer = asyncio.run_coroutine_threadsafe(self._gateway.infer(body, **fields), self._loop)
+        asking = self._gateway.infer(body, **fields)
+        try:
+            answer = asyncio.run_coroutine_threadsafe(asking, self._loop)
+        except RuntimeError:  # the loop is closed
+            asking.close()
+            raise _stopped() from None
         try:
             while not concurrent.futures.wait([answer], timeout=_LOOK_SECONDS).done:
                 if not self._thread.is_alive():
@@ -83,6 +86,8 @@ class ServerThread:
         except BaseException:
             answer.cancel()
             raise
+        if answer.cancelled():  # not by the caller: the loop ended under it
+            raise RayError("request_aborted", "this gateway was stopped before the answer was complete")
         return answer.result()
 
     def stop(self, drain_ms: int | None = None) -> None:

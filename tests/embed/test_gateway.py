@@ -156,6 +156,46 @@ def test_given_a_stream_when_left_early_then_its_work_is_cancelled(entered: bool
     asyncio.run(main())
 
 
+def test_given_a_stream_that_is_only_asked_for_its_result_when_that_is_cancelled_then_the_work_ends() -> None:
+    async def main() -> None:
+        provider = FakeProvider(endless())
+        async with embedded(provider=provider) as gateway:
+            asking = asyncio.create_task(gateway.stream(input="Go on.").result())
+            await until(lambda: provider.active == 1)
+            asking.cancel()
+            await until(lambda: provider.cancelled == 1 and provider.active == 0)
+
+    asyncio.run(main())
+
+
+def test_given_a_stream_that_is_iterated_when_waiting_for_its_result_is_cancelled_then_it_goes_on() -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        provider = FakeProvider(["One", gate, " two", STOP])
+        async with embedded(provider=provider) as gateway:
+            stream = gateway.stream(input="Count.")
+            texts = aiter(stream)
+            assert await anext(texts) == "One"
+            waiting = asyncio.create_task(stream.result())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            gate.set()
+            assert [text async for text in texts] == [" two"]
+            assert (await stream.result())["output"] == "One two"
+
+    asyncio.run(main())
+
+
+def test_given_a_result_that_was_waited_for_first_then_the_stream_can_still_be_iterated() -> None:
+    async def main() -> None:
+        async with embedded(provider=FakeProvider(["One", " two", STOP])) as gateway:
+            stream = gateway.stream(input="Count.")
+            assert (await stream.result())["output"] == "One two"
+            assert [text async for text in stream] == ["One", " two"]
+
+    asyncio.run(main())
+
+
 def test_given_a_refusal_when_streamed_then_the_iteration_raises_it() -> None:
     async def main() -> None:
         async with embedded(provider=FakeProvider([RayError("provider_upstream_error", "no"), STOP])) as gateway:

@@ -173,6 +173,24 @@ def test_given_an_interrupt_while_it_ends_then_it_ends_at_once_and_the_interrupt
     assert sorted(ended.stdout.split()) == ["interrupted", "request_aborted"], ended.stderr
 
 
+def test_given_a_loop_that_ends_under_an_answer_then_the_caller_gets_a_ray_error() -> None:
+    provider = FakeProvider(["Hello", asyncio.Event(), STOP])
+    with ServerThread(Gateway(TINY, environ={}, log=io.StringIO(), provider=provider), 0) as server:
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(server.infer, "Wait.")
+            wait_until(lambda: provider.active == 1, 20, "the answer has begun")
+
+            def end_what_is_asked() -> None:
+                for task in asyncio.all_tasks():
+                    if task is not server._main and "infer" in str(task.get_coro()):
+                        task.cancel()
+
+            server._loop.call_soon_threadsafe(end_what_is_asked)
+            with pytest.raises(RayError) as failure:
+                answer.result(20)
+    assert failure.value.code == "request_aborted"
+
+
 def test_given_a_server_that_is_gone_then_a_connection_is_refused_and_not_left_hanging() -> None:
     with served() as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)

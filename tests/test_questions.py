@@ -1,28 +1,28 @@
-"""Questions as keywords."""
+"""Questions as a text, a mapping, or keywords; the same for the clients and for an embedded gateway."""
 
 from __future__ import annotations
 
 import pytest
 
-from ray.embed.forms import Body, JobQuestion, Question, body_of
 from ray.gateway.job_request import JOB_FIELDS
+from ray.questions import InferFields, JobFields, Question, body_of
 from ray.runtime import INFER_FIELDS
 
 
-def fields_of(form: type[Question]) -> set[str]:
+def fields_of(form: type[InferFields]) -> set[str]:
     return set(body_of(None, dict.fromkeys(form.__annotations__, "something"), form))
 
 
 def test_the_keywords_of_a_question_are_the_fields_of_its_route() -> None:
-    assert fields_of(Question) == {field.name for field in INFER_FIELDS}
+    assert fields_of(InferFields) == {field.name for field in INFER_FIELDS}
 
 
 def test_the_keywords_of_a_job_are_the_fields_of_its_route() -> None:
-    assert fields_of(JobQuestion) | {"stream"} == {field.name for field in JOB_FIELDS}
+    assert fields_of(JobFields) | {"stream"} == {field.name for field in JOB_FIELDS}
 
 
 @pytest.mark.parametrize(
-    ("body", "keywords", "asked"),
+    ("question", "keywords", "asked"),
     [
         (None, {}, {}),
         ({"input": "x"}, {}, {"input": "x"}),
@@ -35,16 +35,18 @@ def test_the_keywords_of_a_job_are_the_fields_of_its_route() -> None:
         ({"input": "x", "seed": None}, {}, {"input": "x", "seed": None}),
     ],
 )
-def test_body_and_keywords_become_one_body(body: Body, keywords: dict[str, object], asked: dict[str, object]) -> None:
-    assert body_of(body, keywords, Question) == asked
+def test_body_and_keywords_become_one_body(
+    question: Question | None, keywords: dict[str, object], asked: dict[str, object]
+) -> None:
+    assert body_of(question, keywords, InferFields) == asked
 
 
 @pytest.mark.parametrize("keyword", ["maxTokens", "stream", "callback_url", "inptu"])
 def test_given_a_keyword_that_a_question_does_not_have_then_it_is_a_type_error_that_names_it(keyword: str) -> None:
     with pytest.raises(TypeError, match=keyword):
-        body_of(None, {"input": "x", keyword: 1}, Question)
+        body_of(None, {"input": "x", keyword: 1}, InferFields)
 
 
 def test_given_something_else_than_a_text_or_a_mapping_then_the_error_says_what_a_question_is() -> None:
     with pytest.raises(TypeError, match="a text or a mapping, not list"):
-        body_of(["Say hello."], {}, Question)  # type: ignore[arg-type]
+        body_of(["Say hello."], {}, InferFields)  # type: ignore[arg-type]

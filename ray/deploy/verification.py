@@ -66,8 +66,8 @@ def verify_units(
 def _units_verdict(probe: Probe, names: tuple[str, ...], directory: str, missing_programs: tuple[str, ...]) -> Verdict:
     if probe.status == "missing" or probe.code is None:
         return Verdict("unreadable", probe.error)
-    lines = [line.strip().replace(f"{directory}/", "") for line in probe.output.splitlines()]
-    known = [line for line in lines if line and not _is_about(line, missing_programs)]
+    lines = [line.strip().replace(f"{directory}/", "") for line in probe.output.splitlines() if line.strip()]
+    known = [line for line in lines if not _is_about(line, missing_programs)]
     faults = [line for line in known if any(name in line for name in names)]
     if faults or (not probe.is_ok and known):
         return Verdict("invalid", excerpt("; ".join(faults or known)))

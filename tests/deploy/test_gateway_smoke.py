@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +100,25 @@ def test_given_no_json_when_run_then_a_person_reads_what_was_asked() -> None:
     assert status == 0
     assert text.endswith("Gateway smoke passed.\n")
     assert "POST /v1/jobs" in text
+
+
+def test_given_a_copied_directory_and_a_bare_python_when_run_then_it_works_as_well(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "ray", tmp_path / "ray", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "ray.json").write_text('{"profile": "tiny"}')
+
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "ray.deploy", "gateway-smoke", "--config=ray.json", "--public-safety"],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Gateway smoke passed.\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"ray", "ray.json"}
 
 
 def test_given_a_port_when_run_then_the_gateway_listens_there_and_lets_go_of_it() -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_on_a_bare_machine_the_facts_are_json_without_gaps(bare: tuple[DeploySet
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command of every process that is started."""
     commands: list[list[str]] = []
-    original = subprocess.Popen.__init__
+    original: Callable[..., None] = subprocess.Popen.__init__
 
     def note(self: object, command: list[str], *rest: object, **options: object) -> None:
         commands.append(list(command))

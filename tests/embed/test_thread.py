@@ -175,19 +175,19 @@ def test_given_an_interrupt_while_it_ends_then_it_ends_at_once_and_the_interrupt
 
 def test_given_a_loop_that_ends_under_an_answer_then_the_caller_gets_a_ray_error() -> None:
     provider = FakeProvider(["Hello", asyncio.Event(), STOP])
-    with ServerThread(Gateway(TINY, environ={}, log=io.StringIO(), provider=provider), 0) as server:
-        with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            answer = threads.submit(server.infer, "Wait.")
-            wait_until(lambda: provider.active == 1, 20, "the answer has begun")
+    gateway = Gateway(TINY, environ={}, log=io.StringIO(), provider=provider)
+    with ServerThread(gateway, 0) as server, concurrent.futures.ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(server.infer, "Wait.")
+        wait_until(lambda: provider.active == 1, 20, "the answer has begun")
 
-            def end_what_is_asked() -> None:
-                for task in asyncio.all_tasks():
-                    if task is not server._main and "infer" in str(task.get_coro()):
-                        task.cancel()
+        def end_what_is_asked() -> None:
+            for task in asyncio.all_tasks():
+                if "infer" in str(task.get_coro()):
+                    task.cancel()
 
-            server._loop.call_soon_threadsafe(end_what_is_asked)
-            with pytest.raises(RayError) as failure:
-                answer.result(20)
+        server._loop.call_soon_threadsafe(end_what_is_asked)
+        with pytest.raises(RayError) as failure:
+            answer.result(20)
     assert failure.value.code == "request_aborted"
 
 

@@ -1,14 +1,17 @@
-"""The routes, and how a request finds its own: exact paths in a table, a pattern for what is a job's."""
+"""The routes, and how a request finds its own: exact paths in a table, a pattern for what is a job's.
+
+The OpenAI-compatible routes are loaded with the first request below `/v1/` that is not one of Ray's own: a gateway
+starts without them, and one that nobody asks that way never pays for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from ray.errors import RayError
-from ray.gateway.openai.errors import error_document
 from ray.gateway.routes.infer import INFER
 from ray.gateway.routes.jobs import JOB_CANCEL, JOB_DELETE, JOB_LIST, JOB_STATUS, JOB_SUBMIT
-from ray.gateway.routes.openai import CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, MODEL, MODEL_PREFIX, MODELS
 from ray.gateway.routes.openapi import OPENAPI
 from ray.gateway.routes.operations import BANNER, CONFIG, HEALTH, LIVEZ, METRICS, READYZ
 from ray.gateway.routes.route import ErrorStyle, Route
@@ -29,7 +32,6 @@ def _methods(*routes: Route) -> dict[str, Route]:
 
 _JOB_METHODS = _methods(JOB_STATUS, JOB_DELETE)
 _JOB_ACTIONS = {"cancel": _methods(JOB_CANCEL)}
-_MODEL_METHODS = _methods(MODEL)
 _PATHS: dict[str, dict[str, Route]] = {
     "/": _methods(BANNER),
     "/openapi.json": _methods(OPENAPI),
@@ -41,16 +43,13 @@ _PATHS: dict[str, dict[str, Route]] = {
     "/v1/templates": _methods(TEMPLATES),
     "/v1/infer": _methods(INFER),
     "/v1/jobs": _methods(JOB_SUBMIT, JOB_LIST),
-    "/v1/chat/completions": _methods(CHAT_COMPLETIONS),
-    "/v1/completions": _methods(COMPLETIONS),
-    "/v1/embeddings": _methods(EMBEDDINGS),
-    "/v1/models": _methods(MODELS),
 }
+_OPENAI_PREFIX = "/v1/"
 
 
 def all_routes() -> list[Route]:
     """Every route, once."""
-    tables = (*_PATHS.values(), _JOB_METHODS, *_JOB_ACTIONS.values(), _MODEL_METHODS)
+    tables = (*_PATHS.values(), _JOB_METHODS, *_JOB_ACTIONS.values(), *_openai_paths().values())
     return [route for methods in tables for method, route in methods.items() if method == route.method]
 
 
@@ -81,16 +80,34 @@ def refusal_of(path: str) -> Callable[[RayError], dict[str, object]]:
     """How an error on this path is written, whatever the method was and whether its route was reached or not."""
     methods = _methods_of(path)
     style: ErrorStyle = "ray" if methods is None else next(iter(methods.values())).error_style
-    return error_document if style == "openai" else RayError.envelope
+    if style != "openai":
+        return RayError.envelope
+    from ray.gateway.openai.errors import error_document
+
+    return error_document
 
 
 def _methods_of(path: str) -> dict[str, Route] | None:
-    return _PATHS.get(path) or _job_methods(path) or _model_methods(path)
+    return _PATHS.get(path) or _job_methods(path) or _openai_methods(path)
 
 
-def _model_methods(path: str) -> dict[str, Route] | None:
-    """The routes of `/v1/models/{id}`; ids may hold slashes, so the id is all the rest."""
-    return _MODEL_METHODS if len(path) > len(MODEL_PREFIX) and path.startswith(MODEL_PREFIX) else None
+def _openai_methods(path: str) -> dict[str, Route] | None:
+    """The routes of OpenAI's protocol at this path; ids of models may hold slashes, so the id is all the rest."""
+    if not path.startswith(_OPENAI_PREFIX):
+        return None
+    from ray.gateway.routes.openai import MODEL, MODEL_PREFIX
+
+    paths = _openai_paths()
+    is_model = len(path) > len(MODEL_PREFIX) and path.startswith(MODEL_PREFIX)
+    return paths[MODEL.name] if is_model else paths.get(path)
+
+
+@cache
+def _openai_paths() -> dict[str, dict[str, Route]]:
+    """Their table; the one model's stands in it under the name of its route."""
+    from ray.gateway.routes.openai import CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, MODEL, MODELS
+
+    return {route.name: _methods(route) for route in (CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, MODELS, MODEL)}
 
 
 def _job_methods(path: str) -> dict[str, Route] | None:

@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ray.deploy.bundle import make_bundle
+from ray.deploy.bundle import BACKEND_UNIT, GATEWAY_UNIT, SOCKET_UNIT, make_bundle
+from ray.deploy.caddy import POOL_FILE
 from ray.deploy.failures import DeployError
 from ray.deploy.findings import Finding
 from ray.deploy.machine import Machine
@@ -33,14 +34,13 @@ MACHINE = Machine(memory_mib=8_192, cpu_count=4, architecture="x64")
 
 # File name: its key in the smoke's JSON, and the code when it is not what is rendered now.
 FILES: Mapping[str, tuple[str, str]] = {
-    "ray-gateway.service": ("servicePath", "static_vps_gateway_service_drift"),
-    "ray-gateway.socket": ("socketPath", "static_vps_gateway_socket_drift"),
-    "ray-llama-cpp.service": ("llamaCppServicePath", "static_vps_llama_cpp_service_drift"),
+    GATEWAY_UNIT: ("servicePath", "static_vps_gateway_service_drift"),
+    SOCKET_UNIT: ("socketPath", "static_vps_gateway_socket_drift"),
+    BACKEND_UNIT: ("llamaCppServicePath", "static_vps_llama_cpp_service_drift"),
     "Caddyfile": ("caddyfilePath", "static_vps_caddyfile_drift"),
-    "Caddyfile.pool": ("caddyfilePoolPath", "static_vps_caddyfile_pool_drift"),
+    POOL_FILE: ("caddyfilePoolPath", "static_vps_caddyfile_pool_drift"),
     "ray.env.example": ("envFileExamplePath", "static_vps_env_example_drift"),
 }
-BACKEND_UNIT = "ray-llama-cpp.service"
 UNEXPECTED_BACKEND = "static_vps_llama_cpp_service_unexpected"
 UNUSABLE = "static_vps_examples_invalid"
 REMEDY = "`python -m ray.deploy smoke --update` writes it anew"

@@ -12,12 +12,20 @@ from ray.deploy.failures import DeployError
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# string_is_safe() of systemd.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'\\]")
 # What the pattern language of glob(3) gives a meaning.
 _GLOB = re.compile(r"([\\*?\[\]])")
 
 
 def program_word(path: str) -> str:
-    """The first word of `ExecStart=`: variables are not expanded in the path of a program."""
+    """The first word of `ExecStart=`: variables are not expanded in the path of a program. Raises `DeployError` for
+    what systemd refuses there."""
+    if _UNSAFE.search(path):
+        raise DeployError(
+            f"systemd starts no program whose path holds quotes, backslashes or control characters, as {path!r} does: "
+            "install it elsewhere"
+        )
     return _quoted(_spared(path))
 
 
@@ -48,14 +56,13 @@ def raw_pattern(setting: str, path: str) -> str:
 
 
 def listed_path(path: str) -> str:
-    """One path in a list such as `ReadWritePaths=`, where quotes are read and backslashes are not."""
-    if re.fullmatch(r"[A-Za-z0-9_@+=:,./-]+", path):
+    """One path in a list such as `ReadWritePaths=`, where a backslash in quotes only makes the next character itself.
+    Raises `DeployError` for control characters."""
+    if _PLAIN_WORD.fullmatch(path):
         return path
     if _CONTROL.search(path):
         raise DeployError(f"a unit cannot name the path {path!r}: rename it to be without control characters")
-    # A word may go on after a closing quote: what one kind of quote cannot hold, the other can.
-    parts = re.findall(r'[^"]+|"+', _spared(path))
-    return "".join(f"'{part}'" if part[0] == '"' else f'"{part}"' for part in parts)
+    return _quoted(_spared(path))
 
 
 def state_directory(path: str) -> str:

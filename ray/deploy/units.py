@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from ray.config import (
     AsyncQueueConfig,
     Config,
-    LaunchProfile,
     LlamaCppAdapter,
     OpenAICompatibleAdapter,
     is_loopback,
@@ -38,9 +37,10 @@ SOCKET_UNIT = "ray-gateway.socket"
 BACKEND_UNIT = "ray-llama-cpp.service"
 STATE_ROOT = "/var/lib"
 STATE_PLACE = "/var/lib/ray"
+# Tasks are threads. The gateway has two for each answer under way, of which there are at most 8, and one each for disk,
+# names and probes; llama-server has two pools of at most 32 + 32 threads that compute, and one for HTTP.
 GATEWAY_TASKS = 128
 BACKEND_TASKS = 256
-SPARE_TASKS = 64
 
 Lines = list[tuple[str, str]]
 
@@ -106,8 +106,7 @@ def render_gateway(settings: DeploySettings, sizing: Sizing) -> str:
         *_life(restart_s=2),
         ("OOMPolicy", "stop"),
         ("OOMScoreAdjust", "-250"),
-        # Tasks are threads: two for each answer, and those of disk, names and probes.
-        ("TasksMax", str(max(GATEWAY_TASKS, 2 * config.scheduler.concurrency + SPARE_TASKS))),
+        ("TasksMax", str(GATEWAY_TASKS)),
         *_resources(sizing.gateway),
         *_writable(_gateway_places(config)),
         *SANDBOX,
@@ -164,7 +163,7 @@ def render_llama_cpp(settings: DeploySettings, sizing: Sizing) -> str | None:
         *_life(restart_s=5),
         ("OOMPolicy", "stop"),
         ("OOMScoreAdjust", "250"),
-        ("TasksMax", str(_backend_tasks(launch))),
+        ("TasksMax", str(BACKEND_TASKS)),
         # The weight counts between services; niceness does where the CPU controller is not at hand.
         ("Nice", "10"),
         *_resources(sizing.backend),
@@ -218,12 +217,6 @@ def _resources(limits: MemoryLimits) -> Lines:
         ("MemoryMax", f"{limits.max_mib}M"),
         ("MemorySwapMax", f"{limits.swap_max_mib}M"),
     ]
-
-
-def _backend_tasks(launch: LaunchProfile) -> int:
-    """llama-server keeps two pools of compute threads, and one of HTTP threads."""
-    compute = launch.threads + (launch.threads_batch or launch.threads)
-    return max(BACKEND_TASKS, 2 * compute + launch.threads_http + launch.parallel + SPARE_TASKS)
 
 
 def _gateway_places(config: Config) -> tuple[str, ...]:

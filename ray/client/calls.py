@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 from urllib.parse import quote, urlencode
 
@@ -37,7 +37,7 @@ class Call:
     method: str
     path: str
     repeat: Repeat
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)  # what was asked stays out of error reports
     headers: tuple[tuple[str, str], ...] = ()
     is_stream: bool = False
 

@@ -12,7 +12,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 from ray.client import commands
 from ray.client.commands import EXIT_FAILED, EXIT_OK, Command, UsageError
@@ -38,8 +39,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except SystemExit as leaving:  # --help ends with 0, wrong usage with 2
         return leaving.code if isinstance(leaving.code, int) else EXIT_USAGE
     try:
-        status = _run(options, os.environ if environ is None else environ)
-        sys.stdout.flush()
+        with _somewhere_to_write():
+            status = _run(options, os.environ if environ is None else environ)
+            sys.stdout.flush()
     except BrokenPipeError:
         discard_output(sys.stdout)  # the reader has seen enough (`| head`), and leaving has stopped the model
         return EXIT_OK
@@ -50,6 +52,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         print(f"ray.client: cannot write the output: {error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
     return status
+
+
+@contextmanager
+def _somewhere_to_write() -> Iterator[None]:
+    """A process that was started with a closed standard output (`>&-`) has none at all: what it prints is dropped."""
+    if sys.stdout is not None:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

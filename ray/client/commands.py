@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from typing import TextIO
 
 from ray.client.documents import ChatMessage, Job
 from ray.client.errors import RayClientError, RayRefused
@@ -176,7 +177,7 @@ def _question(options: argparse.Namespace) -> dict[str, object]:
 
 def _read_input() -> str:
     try:
-        text = sys.stdin.read(MAX_INPUT_CHARS + 1)
+        text = _input().read(MAX_INPUT_CHARS + 1)
     except UnicodeDecodeError:
         raise UsageError("the standard input is not text in the terminal's encoding") from None
     if len(text) > MAX_INPUT_CHARS:
@@ -184,14 +185,21 @@ def _read_input() -> str:
     return text
 
 
+def _input() -> TextIO:
+    if sys.stdin is None:  # started with a closed one (`<&-`)
+        raise UsageError("the standard input is closed")
+    return sys.stdin
+
+
 def _turns() -> Iterator[str]:
     """The lines of the standard input that are not blank. On a terminal with a prompt in front of each."""
-    interactive = sys.stdin.isatty()
+    source = _input()
+    interactive = source.isatty()
     while True:
         if interactive:
             print("> ", end="", file=sys.stderr, flush=True)
         try:
-            line = sys.stdin.readline(MAX_INPUT_CHARS)
+            line = source.readline(MAX_INPUT_CHARS)
         except UnicodeDecodeError:
             raise UsageError("the standard input is not text in the terminal's encoding") from None
         if not line:

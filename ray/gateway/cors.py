@@ -23,6 +23,7 @@ EXPOSED_HEADERS = ", ".join(
         "retry-after",
         "x-request-id",
         "x-ray-degraded",
+        "x-should-retry",
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",

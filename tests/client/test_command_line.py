@@ -53,6 +53,29 @@ def test_given_a_question_when_asked_then_the_answer_is_printed(run: Run) -> Non
     assert out.endswith("Name a colour.\n")
 
 
+@pytest.mark.parametrize("argv", [["ask", "Name a colour."], ["models"], ["health", "--json"], ["chat"]])
+def test_given_a_closed_standard_output_when_run_then_what_is_printed_is_dropped_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Name a colour.\n"))
+    monkeypatch.setattr(sys, "stdout", None)
+    try:
+        status = main(argv, run.environ)
+    finally:
+        monkeypatch.undo()
+
+    assert status == 0
+
+
+@pytest.mark.parametrize("argv", [["ask", "-"], ["chat"], ["job", "submit", "-"]])
+def test_given_a_closed_standard_input_when_it_is_to_be_read_then_that_is_wrong_usage(
+    run: Run, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert run(*argv) == (2, "", "ray.client: the standard input is closed\n")
+
+
 def test_given_json_when_asked_then_one_line_holds_the_whole_answer(run: Run) -> None:
     status, out, _ = run("ask", "Name a colour.", "--json", "--max-tokens", "40", "--seed", "1", "--temperature", "0")
 

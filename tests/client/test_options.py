@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from ray.client import AsyncRayClient, RayClient, Retries
+from ray.client.calls import infer_call
 from ray.client.options import Options, checked_options
 
 URL = "http://127.0.0.1:3000"
@@ -21,6 +22,7 @@ check = cast(Callable[..., Options], checked_options)
         ("http://example.org", "http://example.org:80", ""),
         ("https://example.org/", "https://example.org:443", ""),
         ("HTTP://Example.org:8080/ray", "http://example.org:8080", "/ray"),
+        (f"http://{'a' * 63}.example.", f"http://{'a' * 63}.example.:80", ""),
         ("http://[::1]:3000/a/b/", "http://[::1]:3000", "/a/b"),
         ("http://h/" + "a" * 2039, "http://h:80", "/" + "a" * 2039),
     ],
@@ -55,6 +57,8 @@ def test_given_a_base_url_when_checked_then_its_parts_are_known_and_one_slash_is
         ("http://h/\x7f", ValueError),
         ("http://h\\evil", ValueError),
         ("http://grün.example", ValueError),
+        ("http://a..example", ValueError),
+        (f"http://{'a' * 64}.example", ValueError),
     ],
 )
 def test_given_a_base_url_that_cannot_be_when_checked_then_the_error_names_the_option(
@@ -98,6 +102,16 @@ def test_given_headers_that_cannot_be_when_checked_then_the_error_does_not_show_
     with pytest.raises((TypeError, ValueError), match="headers") as failure:
         check(URL, headers=headers)
     assert SECRET not in str(failure.value)
+
+
+def test_given_a_key_and_a_question_when_the_objects_that_hold_them_are_shown_then_they_are_not() -> None:
+    options = checked_options(URL, api_key=SECRET, headers={"x-token": SECRET})
+    call = infer_call(SECRET, {}, options)
+
+    assert SECRET in str(options.headers)
+    assert SECRET.encode() in (call.body or b"")
+    for shown in (options, call, RayClient(URL, api_key=SECRET), AsyncRayClient(URL, api_key=SECRET)):
+        assert SECRET not in repr(shown)
 
 
 def test_given_headers_when_a_client_is_made_then_later_changes_of_the_mapping_change_nothing() -> None:

@@ -31,7 +31,7 @@ def lets_read(reply: Reply, origin: str = PAGE) -> None:
     assert reply.headers["vary"] == "origin"
     exposed = reply.headers["access-control-expose-headers"].split(", ")
     limits = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
-    assert {"retry-after", "x-request-id", "x-ray-degraded", *limits} <= set(exposed)
+    assert {"retry-after", "x-request-id", "x-ray-degraded", "x-should-retry", *limits} <= set(exposed)
     assert "access-control-allow-credentials" not in reply.headers
 
 

@@ -87,6 +87,12 @@ def test_given_the_document_then_names_are_unique_and_every_reference_leads_to_a
     assert defined == targets
 
 
+def test_given_the_refusal_of_embeddings_when_described_then_its_advice_to_clients_is_too() -> None:
+    headers = at(DOCUMENT, "components", "responses", "OpenAIError501", "headers")
+    assert isinstance(headers, dict)
+    assert "x-should-retry" in headers
+
+
 def test_given_a_gateway_without_keys_when_described_then_no_key_is_asked_for() -> None:
     document = openapi_document(ROUTES, auth_enabled=False)
     assert "security" not in json.dumps(document)

@@ -45,6 +45,7 @@ _HEADERS: dict[str, object] = {
     "location": {"description": "Where the job is found.", "required": True, "schema": _TEXT_SCHEMA},
     "idempotent-replayed": {"description": "This repeats an earlier answer.", "schema": {"const": "true"}},
     "x-ray-degraded": {"description": "Why Ray has shortened the request.", "schema": _TEXT_SCHEMA},
+    "x-should-retry": {"description": "Tells OpenAI's clients not to repeat this.", "schema": {"const": "false"}},
     "x-ratelimit-limit": {"description": "Requests per window.", "schema": {"type": "integer"}},
     "x-ratelimit-remaining": {"description": "Requests left in it.", "schema": {"type": "integer"}},
     "x-ratelimit-reset": {"description": "When it ends, Unix seconds.", "schema": {"type": "integer"}},
@@ -178,6 +179,8 @@ def _error_headers(status: int) -> tuple[str, ...]:
         return ("x-request-id", "www-authenticate")
     if status == 429:
         return ("x-request-id", "retry-after", *_RATE_LIMIT_HEADERS)
+    if status == 501:
+        return ("x-request-id", "x-should-retry")
     return ("x-request-id", "retry-after") if status in (409, 503, 504) else ("x-request-id",)
 
 

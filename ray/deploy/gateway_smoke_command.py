@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from ray.config import load_config
+from ray.deploy.config_files import is_inside, shown
 from ray.deploy.failures import UsageError
 from ray.deploy.output import print_json, table
-from ray.deploy.paths import absolute, path_problem, under
+from ray.deploy.paths import absolute, path_problem
 from ray.deploy.settings import add_json_argument
 
 DEFAULT_CONFIG = "./examples/config/ray.tiny.json"
@@ -44,10 +45,10 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
 
     cwd = _path(options.cwd, "--cwd", os.getcwd())
     config_path = _path(options.config, "--config", cwd)
-    if under(config_path, (cwd.rstrip("/"),)) is None:
+    if not is_inside(config_path, cwd):
         raise UsageError(f"--config must lie inside {cwd}; name another directory with --cwd")
     trial = Trial(
-        config_path=os.path.relpath(config_path, cwd),
+        config_path=shown(config_path, cwd),
         host=_loopback(options.host),
         port=0 if options.port is None else _number(options.port, "--port", 65_535),
         timeout_ms=_number(options.timeout_ms, "--timeout-ms", MAX_TIMEOUT_MS),

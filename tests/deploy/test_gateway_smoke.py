@@ -179,6 +179,12 @@ def test_given_an_option_that_cannot_be_meant_when_run_then_it_is_wrong_usage(
     assert arguments[0] in capsys.readouterr().err
 
 
+def test_given_a_config_that_is_a_link_out_of_the_directory_when_run_then_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ray.json").symlink_to(EXAMPLES / "ray.tiny.json")
+
+    assert run("gateway-smoke", "--cwd", str(tmp_path), "--config", "ray.json")[0] == 2
+
+
 def public_config() -> Config:
     from ray.config import load_config
 

@@ -14,6 +14,7 @@ from ray.deploy.backend_facts import Backend, look_at_backend
 from ray.deploy.installation import HostPlaces, Installation, look_at_installation
 from ray.deploy.machine import Machine, read_machine
 from ray.deploy.places import Place, Room, look_at, room_at
+from ray.deploy.running import store_verdict
 from ray.deploy.settings import DeploySettings
 from ray.deploy.sizing import Sizing, launch_profile, size
 from ray.deploy.swap import Swap, read_swap
@@ -23,7 +24,8 @@ from ray.deploy.swap import Swap, read_swap
 class Facts:
     """`installation`: None when not strict. `backend`: None where Ray launches none, or storage is not looked at.
     `env_file`: what lies at the path of `EnvironmentFile=`. `jobs`: the room for durable jobs, None while they are
-    off. `proxy`: False where Caddy is not the proxy."""
+    off. `proxy`: False where Caddy is not the proxy. `store_verdict`: why the gateway that runs here does not use its
+    prefix store."""
 
     settings: DeploySettings
     strict: bool
@@ -36,6 +38,7 @@ class Facts:
     backend: Backend | None
     installation: Installation | None
     proxy: bool = True
+    store_verdict: str | None = None
 
     def preflight(self) -> Mapping[str, object]:
         """The facts as they stand in JSON."""
@@ -74,6 +77,7 @@ def gather(
         backend=None if launch is None or not storage else look_at_backend(settings, launch, sizing, account),
         installation=installation,
         proxy=proxy,
+        store_verdict=store_verdict(settings, account) if account else None,
     )
 
 

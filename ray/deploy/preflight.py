@@ -44,6 +44,7 @@ def _pairs(facts: Facts) -> Pairs:
         yield from _installation(facts, facts.installation)
     if facts.backend is not None:
         yield from _backend(facts.backend)
+    yield "prefixStoreVerdict", facts.store_verdict
     if facts.jobs is not None:
         yield from _job_storage(facts.jobs, facts.jobs_access)
 

@@ -274,6 +274,10 @@ def test_backends(facts: Facts, changes: dict[str, object], expected: list[str])
     assert complaints(with_backend(facts, **changes)) == expected
 
 
+def test_a_store_that_the_running_gateway_has_switched_off(facts: Facts) -> None:
+    assert complaints(replace(facts, store_verdict="no slot actions")) == ["prefix_store_switched_off"]
+
+
 def test_missing_flags_are_named_as_whole_words(facts: Facts) -> None:
     findings = diagnose(with_backend(facts, probe=Probe("ok", "--model-url URL --port PORT")))
 

@@ -47,6 +47,17 @@ def prefix_store_support(facts: Facts) -> Found:
 
 
 @PREFIXES.check(
+    {"prefix_store_switched_off": WARN},
+    inspects="`prefixStore` in the health of the gateway that runs here already",
+    remedy="Do what it says and restart both services, or set prefixStore.enabled to false",
+    strict=True,
+)
+def prefix_store_running(facts: Facts) -> Found:
+    if facts.store_verdict is not None:
+        yield "prefix_store_switched_off", f"The running gateway does not use its prefix store: {facts.store_verdict}"
+
+
+@PREFIXES.check(
     {"prefix_store_sliding_window": WARN},
     inspects="whether the layers of the model look back over a window only (as Gemma's do)",
     remedy="Add --swa-full to launchProfile.extraArgs (`python3 -m ray.deploy fit` says how much memory it takes), "

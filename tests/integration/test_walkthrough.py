@@ -1,0 +1,154 @@
+"""The walkthrough of deploy/vps/README.md, block by block, in a machine within the machine.
+
+File systems, network and processes are a namespace's own: the paths are the real ones, and nothing is left behind. That
+takes root; without it the test is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.backend import ROOT
+from tests.integration.conftest import Backend
+
+WALKTHROUGH = ROOT / "deploy/vps/README.md"
+MACHINE = Path(__file__).parent / "machine"
+TOOLS = ("caddy", "curl", "git", "ip", "mount", "openssl", "systemd-analyze", "tar", "unshare", "useradd")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGES = "\n".join(("#!/bin/sh", 'echo "apt-get $*" >>"$MACHINE/packages"', ""))
+SECONDS = 420
+
+# What the test does between the steps, by the heading before: it looks, and gives the next step something to do.
+BETWEEN = {
+    "8. Is it there?": """
+        test "$(curl -s -o /dev/null -w '%{http_code}' -H 'content-type: application/json' -d '{"input": "x"}' \
+            "https://$DOMAIN/v1/infer")" = 401
+        authorized() { sed -n 's/^RAY_API_KEYS=/authorization: Bearer /p' /etc/ray/ray.env | curl -sSf -H @- "$@"; }
+        job=$(authorized -H 'content-type: application/json' -d '{"input": "Say hello.", "maxTokens": 4}' \
+            "https://$DOMAIN/v1/jobs" | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
+        authorized "https://$DOMAIN/v1/jobs/$job?wait=20" | grep -q '"status":"succeeded"'
+        first=$(readlink /srv/ray/ray)
+        git -C "${REPOSITORY#file://}" commit --quiet --allow-empty --message 'A later release'
+    """,
+    "Upgrade": """
+        test "$before" = "$first"
+        test "$(readlink /srv/ray/ray)" != "$first"
+        curl -sSf http://127.0.0.1:3000/livez
+    """,
+    "Rollback": """
+        test "$(readlink /srv/ray/ray)" = "$first"
+        curl -sSf http://127.0.0.1:3000/livez
+    """,
+    "Backup of the jobs": """
+        authorized "http://127.0.0.1:3000/v1/jobs/$job" | grep -q '"status":"succeeded"'
+        stat -c '%n %a %U:%G' /etc/ray/ray.json /etc/ray/ray.env /var/lib/ray/models /var/lib/ray/async-queue \
+            /usr/local/bin/llama-server /etc/caddy/Caddyfile >"$MACHINE/modes"
+    """,
+}
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """Heading and text of each block, in order."""
+    heading = ""
+    for found in re.finditer(
+        r"^##+ ([^\n]+)$|^```sh\n(.*?)^```$", WALKTHROUGH.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        if found[1]:
+            heading = found[1]
+        else:
+            yield heading, found[2]
+
+
+def script() -> str:
+    """The whole page, with what the test does in between."""
+    lines, shown = [], list(blocks())
+    assert len(shown) > 8
+    assert set(BETWEEN) <= {heading for heading, _ in shown}
+    for number, (heading, text) in enumerate(shown):
+        lines += [f"echo '== {heading}'", text]
+        is_last_of_its_heading = number + 1 == len(shown) or shown[number + 1][0] != heading
+        if is_last_of_its_heading and heading in BETWEEN:
+            lines.append(BETWEEN[heading])
+    return "\n".join([*lines, "echo '== end'", ""])
+
+
+@pytest.fixture
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory of the machine's own, which other accounts may enter."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for a machine within the machine")
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
+    if subprocess.run(namespaces, capture_output=True, timeout=30, check=False).returncode != 0:
+        pytest.skip("this machine allows no namespaces")
+    with tempfile.TemporaryDirectory(prefix="ray-walkthrough-") as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        yield place
+
+
+def prepare(machine: Path, backend: Backend) -> dict[str, str]:
+    """Repository, programs and artifacts; the environment of the walkthrough."""
+    for name in ("bin", "layers", "artifacts", "repository"):
+        (machine / name).mkdir()
+    shutil.copy(MACHINE / "systemctl", machine / "bin/systemctl")
+    (machine / "bin/apt-get").write_text(PACKAGES)
+    for program in (machine / "bin").iterdir():
+        program.chmod(0o755)
+    shutil.copy(backend.binary, machine / "artifacts/llama-server")
+    shutil.copy(backend.model, machine / "artifacts/model.gguf")
+    repository = machine / "repository"
+    for name in ("ray", "examples"):
+        shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+    who = {"PATH": PATH, "HOME": str(machine), "GIT_AUTHOR_NAME": "r", "GIT_AUTHOR_EMAIL": "r@localhost"}
+    who |= {"GIT_COMMITTER_NAME": "r", "GIT_COMMITTER_EMAIL": "r@localhost"}
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "A release"]):
+        subprocess.run(["git", *command], cwd=repository, env=who, check=True, timeout=60)
+    return {
+        **who,
+        "HOME": "/root",
+        "PATH": f"{machine}/bin:{PATH}",
+        "MACHINE": str(machine),
+        "REPOSITORY": f"file://{repository}",
+        "DOMAIN": "localhost",
+        "LLAMA_SERVER": str(machine / "artifacts/llama-server"),
+        "MODEL": str(machine / "artifacts/model.gguf"),
+        "CURL_CA_BUNDLE": "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt",
+    }
+
+
+def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_upgrades_and_restores(
+    machine: Path, backend: Backend
+) -> None:
+    environ = prepare(machine, backend)
+    walk = machine / "walk.sh"
+    walk.write_text(script())
+
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+         "sh", str(MACHINE / "enter.sh"), str(walk)],
+        env=environ, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+
+    logs = "".join(f"\n-- {log.name}\n{log.read_text()[-3000:]}" for log in sorted((machine / "units").glob("*.log")))
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}{logs}"
+    assert done.stdout.rstrip().endswith("== end")
+    assert " caddy " in (machine / "packages").read_text()
+    assert (machine / "modes").read_text().splitlines() == [
+        "/etc/ray/ray.json 640 root:ray",
+        "/etc/ray/ray.env 600 root:root",
+        "/var/lib/ray/models 750 ray:ray",
+        "/var/lib/ray/async-queue 700 ray:ray",
+        "/usr/local/bin/llama-server 755 root:root",
+        "/etc/caddy/Caddyfile 644 root:root",
+    ]

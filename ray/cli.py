@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("--check", action="store_true", help="load the configuration, say what would run, and exit")
     action.add_argument("--print-config", action="store_true", help="print the effective configuration as JSON")
     action.add_argument("--version", action="store_true", help="print the version, and exit")
-    parser.add_argument(
-        "--json", action="store_true", help="with one of these: one line of JSON, also on failure"
-    )
+    parser.add_argument("--json", action="store_true", help="with one of these: one line of JSON, also on failure")
     return parser
 
 

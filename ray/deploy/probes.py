@@ -167,8 +167,9 @@ def _exit_words(code: int | None) -> str:
 
 
 def excerpt(text: str) -> str:
-    """One line of at most 256 characters."""
+    """One line of at most 256 characters that a terminal can show."""
     line = " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else "?" for letter in line[: EXCERPT_CHARS + 1])
     return line if len(line) <= EXCERPT_CHARS else f"{line[:EXCERPT_CHARS]}..."
 
 

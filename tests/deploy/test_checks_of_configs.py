@@ -200,11 +200,12 @@ def test_invalid_keys_are_an_error_although_the_file_was_not_read(tmp_path: Path
 def test_variables_of_this_shell_alone_are_named_and_their_values_are_not(tmp_path: Path) -> None:
     (tmp_path / "ray.env").write_text("RAY_API_KEYS=one\nRAY_LOG_LEVEL=info\n")
     environ = {"RAY_PORT": "3456", "RAY_LOG_LEVEL": "debug", "RAY_API_KEYS": "other", "RAY_HOST": " "}
+    environ |= {"RAY_DEPLOY_SERVICE_USER": "ray", "RAY_MODEL_SHA256": "0" * 64}  # no service reads these
     arguments = (*ARGUMENTS, "--env-file", str(tmp_path / "ray.env"))
     findings = diagnose(facts_of(settings_of(tmp_path, CLEAN, arguments, environ)))
 
     assert codes(findings) == ["environment_leaks"]
-    assert "RAY_PORT:" in findings[0].message
+    assert "sets RAY_PORT: they" in findings[0].message
     assert not any(word in findings[0].message for word in ("3456", "RAY_LOG_LEVEL", "RAY_API_KEYS", "RAY_HOST"))
 
 

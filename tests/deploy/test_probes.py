@@ -125,6 +125,7 @@ def test_root_runs_a_probe_as_the_account_with_its_groups_only() -> None:
 
 def test_excerpts_are_one_short_line() -> None:
     assert excerpt(" a\n\tb ") == "a b"
+    assert excerpt("\x1b[31mred\x07") == "?[31mred?"
     assert excerpt("x" * 300) == "x" * EXCERPT_CHARS + "..."
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from ray.config import is_loopback, resolve_api_keys
 from ray.deploy.checks.catalogue import ERROR, WARN, Catalogue, Found
 from ray.deploy.facts import Facts
-from ray.deploy.variables import MIN_FREE_VARIABLE
+from ray.deploy.variables import DEPLOY_VARIABLES, MIN_FREE_VARIABLE, STAGING_VARIABLES
 from ray.errors import RayError
 
 POSTURE = Catalogue()
+# Those that no service reads.
+_FOR_THESE_COMMANDS = {name for name, *_ in (*DEPLOY_VARIABLES, *STAGING_VARIABLES)}
 
 
 @POSTURE.check(
@@ -23,12 +25,12 @@ def free_storage_cushion(facts: Facts) -> Found:
 
 @POSTURE.check(
     {"environment_leaks": WARN},
-    inspects="`RAY_*` variables of this shell that are not in the env file",
+    inspects="settings of the gateway (`RAY_*`) in this shell that are not in the env file",
     remedy="Put them into {env_file}, or run this command without them (`env -u NAME …`)",
 )
 def shell_variables(facts: Facts) -> Found:
     settings = facts.settings
-    names = set(settings.leaked_variables)
+    names = set(settings.leaked_variables) - _FOR_THESE_COMMANDS
     if settings.env_file is None:
         names.discard(settings.loaded.config.auth.api_key_env)  # other findings speak of keys without a file
     if names:

@@ -47,9 +47,14 @@ def tool_texts(request: InferenceRequest) -> tuple[str | None, ...]:
 
 
 def calls_of(calls: Sequence[ToolCall]) -> list[dict[str, object]]:
-    """What an assistant's turn asked for."""
+    """What an assistant's turn asked for. A call without arguments is written with an empty object: some models and
+    clients leave it out, and llama-server refuses what is no JSON."""
     return [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments if call.arguments.strip() else "{}"},
+        }
         for call in calls
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ray.providers.tool_calls import MAX_CALLS, ToolCallReader, tool_fields, tool_texts, wants_tools
+from ray.providers.tool_calls import MAX_CALLS, ToolCallReader, calls_of, tool_fields, tool_texts, wants_tools
 from ray.types import InferenceRequest, Message, ToolCall, ToolCallPart
 
 USER = Message("user", "hi")
@@ -81,6 +81,13 @@ def test_given_tools_as_text_when_written_then_they_are_json_and_what_is_said_of
         "parallel_tool_calls": False,
     }
     assert tool_fields(InferenceRequest(plain.messages, 8, tools="[]")) == {"tools": []}
+
+
+@pytest.mark.parametrize(("given", "sent"), [("", "{}"), (" \n", "{}"), ("{", "{"), ('{"a": 1}', '{"a": 1}')])
+def test_given_earlier_calls_when_written_then_only_missing_arguments_are_made_up_for(given: str, sent: str) -> None:
+    assert calls_of([ToolCall("c1", "clock", given)]) == [
+        {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": sent}}
+    ]
 
 
 def test_given_tools_when_told_apart_then_every_field_about_them_counts() -> None:

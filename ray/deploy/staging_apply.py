@@ -80,8 +80,8 @@ def _check_binary(plan: StagingPlan, path: str, environ: Mapping[str, str], iden
 
 
 def _check_model(plan: StagingPlan, path: str, environ: Mapping[str, str], identity: Identity) -> None:
-    check_gguf(path)
     check_sha256(path, plan.model.sha256)
+    check_gguf(path)
     check_service_reads(path, environ, identity)
 
 

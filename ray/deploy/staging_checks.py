@@ -16,6 +16,7 @@ from ray.deploy.probes import HELP_CAP_BYTES, Identity, run_probe
 from ray.deploy.sizing import ceil_mib
 from ray.deploy.staging_plan import LARGEST_BINARY_BYTES, Artifact, StagingPlan
 from ray.deploy.variables import MEMORY_VARIABLE
+from ray.providers import GgufError, read_gguf
 
 GGUF_MAGIC = b"GGUF"
 CHUNK_BYTES = 1 << 20
@@ -123,13 +124,17 @@ def check_sha256(path: str, expected: str | None) -> None:
 
 
 def check_gguf(path: str) -> None:
-    """Does the file begin as GGUF files do? Raises `DeployError`."""
+    """Is it a complete GGUF file? A download that broke off shows by its header. Raises `DeployError`."""
     with open_source(path) as file:
         magic = file.read(len(GGUF_MAGIC))
     if len(magic) < len(GGUF_MAGIC):
         raise DeployError(f"{path} is no GGUF file: it has {len(magic)} bytes, less than the header")
     if magic != GGUF_MAGIC:
         raise DeployError(f"{path} is no GGUF file: it does not begin with GGUF")
+    try:
+        read_gguf(path)
+    except GgufError as error:
+        raise DeployError(str(error)) from None
 
 
 def check_program(path: str, flags: Sequence[str], environ: Mapping[str, str], identity: Identity | None) -> None:

@@ -17,9 +17,11 @@ from ray.deploy.sizing import launch_profile
 from ray.deploy.staging_plan import Sources, StagingPlan, make_plan
 from ray.providers import launch_arguments
 from tests.deploy.support import EXAMPLES, settings_for
+from tests.fakes.gguf_file import gguf_header
 
 EXAMPLE = "ray.1b.generic.public.json"
-MODEL = b"GGUF" + b"\0" * 60
+# A complete file of an architecture that nobody knows: its memory is guessed by rule of thumb.
+MODEL = gguf_header({"general.architecture": "made-up"}, ())
 # Everything that a shell, a glob, a regular expression or an env file could trip over.
 HOSTILE_NAME = 'it\'s a "box" of $HOME `id` %n *[x] \\ a=b; exit'
 

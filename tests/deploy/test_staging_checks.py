@@ -12,6 +12,7 @@ from ray.deploy.failures import DeployError
 from ray.deploy.probes import Identity
 from ray.deploy.staging_checks import check_sources, service_identity
 from tests.deploy.staging_support import MODEL, Box, box, example_flags, server_text
+from tests.fakes.gguf_file import write_gguf
 
 __all__ = ["box"]
 
@@ -122,6 +123,14 @@ def test_a_flag_inside_another_does_not_count(box: Box) -> None:
 def test_a_model_has_to_be_a_gguf_file(box: Box, content: bytes, words: str) -> None:
     box.model_source.write_bytes(content)
     with pytest.raises(DeployError, match=words):
+        check(box)
+
+
+def test_a_download_that_broke_off_is_refused(box: Box) -> None:
+    write_gguf(box.model_source)
+    check(box)
+    os.truncate(box.model_source, box.model_source.stat().st_size - 100)
+    with pytest.raises(DeployError, match="cut off"):
         check(box)
 
 

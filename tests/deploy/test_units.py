@@ -230,7 +230,7 @@ def test_a_host_that_is_a_name_is_refused_with_the_remedy(tmp_path: Path) -> Non
 
 
 def test_tasks_are_threads_and_there_are_enough_for_the_largest_configuration(tmp_path: Path) -> None:
-    launch = {"threads": 32, "threadsBatch": 32, "threadsHttp": 16, "parallel": 8, "ctxSize": 32_768}
+    launch = {"threads": 32, "threadsBatch": 32, "threadsHttp": 16, "parallel": 8, "ctxSize": 8192}
     units = units_of(settings_of(backend_config(launch, scheduler={"concurrency": 8}), tmp_path))
     (gateway,) = values(units[GATEWAY_UNIT], "TasksMax")
     (backend,) = values(units[BACKEND_UNIT], "TasksMax")

@@ -32,7 +32,7 @@ from ray.client.answers import (
 )
 from ray.client.calls import Call, headers_of
 from ray.client.documents import ChatAnswer, Document, EmbeddingList, Job, JobSummary, Model
-from ray.client.errors import RayClientError
+from ray.client.errors import RayClientError, RayRequestError
 from ray.client.events import ChatEvents, Events, InferEvents, Result, Token
 from ray.client.options import (
     DEFAULT_RESPONSE_BYTES,
@@ -112,6 +112,7 @@ class AsyncRayClient:
         threads = whole_number("max_connections", max_connections, 1, MAX_CONNECTIONS)
         self._http = HttpClient(self._options.address.origin, threads=threads, name="ray-client")
         self._sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._closed = False
 
     async def __aenter__(self) -> AsyncRayClient:
         return self
@@ -122,7 +123,8 @@ class AsyncRayClient:
         await self.close()
 
     async def close(self) -> None:
-        """End what is running, and give back threads and connections."""
+        """End what is running, and give back threads and connections. Later calls are refused."""
+        self._closed = True
         await self._http.close()
 
     async def infer(
@@ -255,6 +257,8 @@ class AsyncRayClient:
             while True:
                 if attempt.after_seconds > 0:
                     await self._sleep(attempt.after_seconds)
+                if self._closed:
+                    raise RayRequestError(f"{attempt.call.shown}: the client is closed: make another one")
                 try:
                     answer = await perform(attempt)
                 except RayClientError as error:

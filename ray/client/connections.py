@@ -23,6 +23,7 @@ from ray.http import (
     AnswerFile,
     ClientConnectionError,
     ClientError,
+    ClientRequestError,
     ClientResponse,
     ClientTimeout,
     ClientUnreachable,
@@ -161,7 +162,7 @@ class Connections:
 
     def _connected(self, deadline: Deadline) -> socket.socket:
         if self._closed:
-            raise ClientUnreachable("the client is closed")
+            raise ClientRequestError("the client is closed: make another one")
         try:
             return self._connect(deadline)
         except TimeoutError:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ray.client import AsyncRayClient, RayClientError
+from ray.client import AsyncRayClient, RayRequestError, Retries
 from tests.fakes.provider import FakeProvider
 from tests.gateway.harness import running, soon
 
@@ -57,10 +57,19 @@ def test_given_many_tasks_when_they_ask_one_client_with_few_connections_then_eac
 def test_given_a_client_that_was_closed_when_asked_then_it_says_so() -> None:
     async def main() -> None:
         async with running() as gateway:
-            client = AsyncRayClient(url(gateway.gateway.port))
+            client = AsyncRayClient(url(gateway.gateway.port), retries=Retries())
+            pauses: list[float] = []
+
+            async def pause(seconds: float) -> None:
+                pauses.append(seconds)
+
+            client._sleep = pause
             await client.close()
-            with pytest.raises(RayClientError, match="closed"):
+            with pytest.raises(RayRequestError, match="closed"):
                 await client.infer("A question.")
+            with pytest.raises(RayRequestError, match="closed"):
+                await client.livez()
+            assert pauses == []  # it will not open again
 
     asyncio.run(main())
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ray.client import RayClient, RayRequestError, RayTimeout, RayUnreachable
+from ray.client import RayClient, RayRequestError, RayTimeout, Retries
 from tests.client.scripted import Says, answer, server_that
 from tests.client.serving import GatewayThread, gateway_in_a_thread
 from tests.fakes.provider import STOP, FakeProvider
@@ -106,12 +106,16 @@ def test_given_many_threads_when_they_ask_one_client_then_each_gets_its_own_answ
 
 
 def test_given_a_client_that_was_closed_when_asked_then_it_says_so(gateway: GatewayThread) -> None:
-    client = RayClient(gateway.url)
+    client = RayClient(gateway.url, retries=Retries())
+    pauses: list[float] = []
+    client._sleep = pauses.append
     client.infer("A question.")
     client.close()
 
-    with pytest.raises(RayUnreachable, match="closed"):
-        client.infer("A question.")
+    for ask in (lambda: client.infer("A question."), client.livez):
+        with pytest.raises(RayRequestError, match="closed"):
+            ask()
+    assert pauses == []  # it will not open again
 
 
 def test_given_a_stream_when_left_in_the_middle_then_the_model_stops() -> None:

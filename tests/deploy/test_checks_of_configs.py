@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from ray.deploy.checks import CHECKS, diagnose
 from ray.deploy.machine import Machine
+from ray.deploy.sizing import launch_profile
+from ray.errors import RayError
 from tests.deploy.diagnosing import (
     ARGUMENTS,
     FOUR_GB,
@@ -18,7 +21,7 @@ from tests.deploy.diagnosing import (
     facts_of,
     settings_of,
 )
-from tests.deploy.support import KEYS
+from tests.deploy.support import KEYS, ROOT
 
 ENV_FILE = ("--systemd-env-file", "/etc/ray/ray.env")
 CLEAN: Document = {"profile": "sub1b", "auth": {"enabled": True}}
@@ -97,6 +100,7 @@ CASES: list[tuple[Document, list[str]]] = [
     (jobs(pollIntervalMs=249), ["async_queue_retry_interval_too_fast"]),
     (jobs(pollIntervalMs=250), []),
     (jobs(maxJobs=512), ["async_queue_retained_jobs_exceed_storage_reserve"]),
+    (jobs(maxJobs=512, maxStoreMiB=256), []),  # the store is kept that small
     ({"prefixStore": {"enabled": True}}, []),
     (
         {"prefixStore": {"enabled": True}, **launch(cachePrompt=False)},
@@ -252,6 +256,43 @@ def test_machines(tmp_path: Path, arguments: tuple[str, ...], machine: Machine, 
     facts = facts_of(settings_of(tmp_path, CLEAN, (*ARGUMENTS, *ENV_FILE, *arguments)), machine)
 
     assert complaints(facts) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        adapter(baseUrl="http://127.0.0.1:3000"),
+        adapter(baseUrl="not a url"),
+        adapter(baseUrl="https://127.0.0.1:8081"),
+        adapter(baseUrl="http://10.0.0.1:8081"),
+        adapter(baseUrl="http://127.0.0.1:8082"),
+        adapter(baseUrl="http://127.0.0.1:8081/v1"),
+        launch(host="0.0.0.0"),
+        {**launch(port=3000), **adapter(baseUrl="http://127.0.0.1:3000")},
+        launch(binaryPath="bin/../../llama-server\n"),
+    ],
+)
+def test_what_the_loader_refuses_needs_no_check(tmp_path: Path, changes: Document) -> None:
+    """A backend that is the gateway, or that others reach, never gets as far as a diagnosis."""
+    with pytest.raises(RayError):
+        settings_of(tmp_path, {**CLEAN, **changes}, ARGUMENTS)
+
+
+def test_relative_paths_are_absolute_before_anybody_looks_at_them(tmp_path: Path) -> None:
+    document = {**CLEAN, **jobs(storageDir="jobs"), **launch(modelPath="model.gguf", binaryPath="./llama-server")}
+    facts = facts_of(settings_of(tmp_path, document, (*ARGUMENTS, "--env-file", _env_file(tmp_path))))
+    config = facts.settings.loaded.config
+    profile = launch_profile(config)
+
+    assert profile is not None
+    assert facts.env_file is not None
+    paths = (config.async_queue.storage_dir, profile.model_path, profile.binary_path, facts.env_file.path)
+    assert all(path.startswith("/") for path in paths)
+
+
+def _env_file(directory: Path) -> str:
+    (directory / "ray.env").write_text("RAY_API_KEYS=key\n")
+    return os.path.relpath(directory / "ray.env", ROOT)
 
 
 def test_every_code_belongs_to_one_check_and_every_check_names_a_remedy() -> None:

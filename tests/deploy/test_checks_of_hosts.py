@@ -197,7 +197,8 @@ def test_the_mode_of_an_open_env_file_is_shown(facts: Facts) -> None:
     [
         (room("/var/lib/ray/async-queue", 255), ["async_queue_storage_low"]),
         (room("/var/lib/ray/async-queue", 256), []),
-        (room("/var/lib/ray/async-queue", inodes=127), ["async_queue_storage_inodes_low"]),
+        (room("/var/lib/ray/async-queue", inodes=1_023), ["async_queue_storage_inodes_low"]),
+        (room("/var/lib/ray/async-queue", inodes=1_024), []),
         (room("/var/lib/ray/async-queue", inodes=None), []),  # not counted is not none
         (room("/var/lib/ray/async-queue", None), ["async_queue_storage_unreadable"]),
         (Room("/srv/file/jobs", found("/srv/file")), ["async_queue_storage_not_directory"]),

@@ -96,7 +96,7 @@ def retained_jobs(facts: Facts) -> Found:
     queue = _queue(facts)
     if queue is None:
         return
-    most, kept_free = queue.max_jobs * JOB_MIB, queue.min_free_storage_mib
+    most, kept_free = min(queue.max_jobs * JOB_MIB, queue.max_store_mib), queue.min_free_storage_mib
     if most > kept_free:
         yield (
             "async_queue_retained_jobs_exceed_storage_reserve",
@@ -110,17 +110,16 @@ USE_ANOTHER = "Use /var/lib/ray/async-queue (RAY_ASYNC_QUEUE_STORAGE_DIR): the u
 
 @JOBS.check(
     {f"{STEM}_inodes_low": WORSE_ON_HOST},
-    inspects="free inodes at `asyncQueue.storageDir`, where they are counted",
-    remedy="Lower RAY_ASYNC_QUEUE_MAX_JOBS, or use another file system",
+    inspects="free inodes at `asyncQueue.storageDir`, where they are counted, against `maxJobs` and `minFreeInodes`",
+    remedy="Lower RAY_ASYNC_QUEUE_MAX_JOBS and RAY_ASYNC_QUEUE_MIN_FREE_INODES, or use another file system",
 )
 def job_inodes(facts: Facts) -> Found:
     queue, room = _queue(facts), facts.jobs
     if queue is None or room is None or room.available_inodes is None:
         return
-    needed = queue.max_jobs + queue.min_free_inodes
-    if room.available_inodes < queue.max_jobs:
-        said = f"{room.place.shown} has {room.available_inodes:,} inodes free for {needed:,} jobs and their reserve"
-        yield f"{STEM}_inodes_low", said
+    needed = max(queue.max_jobs, queue.min_free_inodes)
+    if room.available_inodes < needed:
+        yield f"{STEM}_inodes_low", f"{room.place.shown} has {room.available_inodes:,} inodes free of {needed:,} needed"
 
 
 @JOBS.check(

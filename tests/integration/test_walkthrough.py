@@ -21,7 +21,7 @@ from tests.integration.conftest import Backend
 
 WALKTHROUGH = ROOT / "deploy/vps/README.md"
 MACHINE = Path(__file__).parent / "machine"
-TOOLS = ("caddy", "curl", "git", "ip", "mount", "openssl", "systemd-analyze", "tar", "unshare", "useradd")
+TOOLS = ("caddy", "curl", "git", "ip", "mount", "openssl", "ssh-keygen", "systemd-analyze", "tar", "unshare", "useradd")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = "\n".join(("#!/bin/sh", 'echo "apt-get $*" >>"$MACHINE/packages"', ""))
 SECONDS = 420
@@ -108,7 +108,7 @@ def prepare(machine: Path, backend: Backend) -> dict[str, str]:
     shutil.copy(backend.binary, machine / "artifacts/llama-server")
     shutil.copy(backend.model, machine / "artifacts/model.gguf")
     repository = machine / "repository"
-    for name in ("ray", "examples"):
+    for name in ("ray", "examples", "deploy"):
         shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
     who = {"PATH": PATH, "HOME": str(machine), "GIT_AUTHOR_NAME": "r", "GIT_AUTHOR_EMAIL": "r@localhost"}
     who |= {"GIT_COMMITTER_NAME": "r", "GIT_COMMITTER_EMAIL": "r@localhost"}
@@ -127,22 +127,25 @@ def prepare(machine: Path, backend: Backend) -> dict[str, str]:
     }
 
 
-def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_upgrades_and_restores(
-    machine: Path, backend: Backend
-) -> None:
-    environ = prepare(machine, backend)
+def inside(machine: Path, text: str, environ: dict[str, str]) -> None:
+    """Run a script in the machine. It has to come to its end."""
     walk = machine / "walk.sh"
-    walk.write_text(script())
-
+    walk.write_text(text)
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
          "sh", str(MACHINE / "enter.sh"), str(walk)],
         env=environ, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
-
     logs = "".join(f"\n-- {log.name}\n{log.read_text()[-3000:]}" for log in sorted((machine / "units").glob("*.log")))
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}{logs}"
     assert done.stdout.rstrip().endswith("== end")
+
+
+def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_upgrades_and_restores(
+    machine: Path, backend: Backend
+) -> None:
+    inside(machine, script(), prepare(machine, backend))
+
     assert " caddy " in (machine / "packages").read_text()
     assert (machine / "modes").read_text().splitlines() == [
         "/etc/ray/ray.json 640 root:ray",
@@ -152,3 +155,82 @@ def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_
         "/usr/local/bin/llama-server 755 root:root",
         "/etc/caddy/Caddyfile 644 root:root",
     ]
+
+
+# A first deploy, one that keeps the machine's env file, one that asks for what may not be, and one that does not work.
+DEPLOYS = """
+set -eu
+ssh-keygen -q -t ed25519 -N '' -f /root/key
+export RAY_DEPLOY_HOST=203.0.113.9 RAY_DEPLOY_SSH_PORT=2222 RAY_DEPLOY_DOMAIN=ray.example.com
+export RAY_DEPLOY_SSH_KEY="$(cat /root/key)"
+export RAY_DEPLOY_KNOWN_HOSTS="[203.0.113.9]:2222 $(cut -d' ' -f1,2 /root/key.pub)"
+cd "${REPOSITORY#file://}"
+sources="RAY_LLAMA_CPP_BINARY_SOURCE_PATH=$LLAMA_SERVER
+RAY_MODEL_SOURCE_PATH=$MODEL"
+RAY_ENV_FILE_CONTENTS="RAY_API_KEYS=a-secret-of-the-test
+$sources" deploy/vps/deploy.sh
+first=$(readlink /srv/ray/ray)
+grep -q '^RAY_API_KEYS=a-secret-of-the-test$' /etc/ray/ray.env
+grep -q '^RAY_DEPLOY_DOMAIN=ray.example.com$' /etc/ray/ray.env
+test "$(stat -c '%a %U' /etc/ray/ray.env)" = '600 root'
+
+git commit --quiet --allow-empty --message 'A later release'
+deploy/vps/deploy.sh
+second=$(readlink /srv/ray/ray)
+test "$first" != "$second"
+grep -q '^RAY_API_KEYS=a-secret-of-the-test$' /etc/ray/ray.env
+curl -sSf http://127.0.0.1:3000/readyz
+
+cp "$MACHINE/calls" "$MACHINE/calls.before"
+refused() {
+    if env "$@" deploy/vps/deploy.sh 2>>"$MACHINE/refusals"; then exit 1; fi
+}
+refused RAY_DEPLOY_HOST=
+refused RAY_DEPLOY_HOST=-oProxyCommand=x
+refused RAY_DEPLOY_SSH_PORT=70000
+refused RAY_DEPLOY_SSH_KEY=nonsense
+refused RAY_DEPLOY_HOST=198.51.100.7
+refused RAY_CONFIG_PATH=../ray.json
+refused RAY_CONFIG_PATH=/etc/ray/ray.json
+refused RAY_CONFIG_PATH=.git/config
+refused RAY_CONFIG_JSON='{"profile": "nothing"}'
+refused RAY_ENV_FILE_CONTENTS=RAY_API_KEYS=
+refused RAY_DEPLOY_DOMAIN='a b'
+refused RAY_DEPLOY_DOMAIN='$(reboot)'
+refused RAY_DEPLOY_INSTALL_CADDY=yes
+refused RAY_DEPLOY_INSTALL_CADDY=true RAY_DEPLOY_DOMAIN=ray.local
+refused RAY_DEPLOY_INSTALL_CADDY=true RAY_CONFIG_PATH=examples/config/ray.sub1b.json
+cmp "$MACHINE/calls" "$MACHINE/calls.before"
+
+echo 'main = lambda *arguments: 3' >>ray/cli.py
+git commit --quiet --all --message 'A release that does not start'
+if deploy/vps/deploy.sh 2>"$MACHINE/taken-back"; then exit 1; fi
+grep -q 'did not become ready' "$MACHINE/taken-back"
+test "$(readlink /srv/ray/ray)" = "$second"
+curl -sSf http://127.0.0.1:3000/livez
+echo '== end'
+"""
+# The machine is its own remote one. What stands on the command line is kept, for a look at it.
+SSH = """#!/bin/sh
+echo "$*" >>"$MACHINE/calls"
+env | grep a-secret-of-the-test && exit 9
+for remote; do :; done
+exec sh -c "$remote"
+"""
+
+
+def test_given_a_commit_when_it_is_sent_to_a_machine_then_it_works_there_or_is_taken_back(
+    machine: Path, backend: Backend
+) -> None:
+    environ = prepare(machine, backend)
+    (machine / "bin/ssh").write_text(SSH)
+    (machine / "bin/ssh").chmod(0o755)
+
+    inside(machine, DEPLOYS, environ)
+
+    calls = (machine / "calls").read_text()
+    assert calls.count("StrictHostKeyChecking=yes") == 3
+    assert "a-secret-of-the-test" not in calls
+    refusals = (machine / "refusals").read_text()
+    assert "a-secret-of-the-test" not in refusals
+    assert len(re.findall(r"^deploy: ", refusals, re.MULTILINE)) == 15

@@ -15,7 +15,7 @@ from ray.deploy.launch_flags import MAX_NAMED_FLAGS, missing_flags
 from ray.deploy.probes import HELP_CAP_BYTES, Identity, run_probe
 from ray.deploy.sizing import ceil_mib
 from ray.deploy.staging_plan import LARGEST_BINARY_BYTES, Artifact, StagingPlan
-from ray.deploy.variables import MEMORY_VARIABLE
+from ray.deploy.variables import ARTIFACTS_DIRECTORY, MEMORY_VARIABLE
 from ray.providers import GgufError, read_gguf
 
 GGUF_MAGIC = b"GGUF"
@@ -143,7 +143,9 @@ def check_program(path: str, flags: Sequence[str], environ: Mapping[str, str], i
         raise DeployError(f"{path} is not executable: chmod +x")
     probe = run_probe([path, "--help"], environ, cap=HELP_CAP_BYTES, identity=identity, cwd="/")
     if not probe.is_ok:
-        who = f" (run as uid {identity.uid}, which has to reach it)" if identity and os.geteuid() == 0 else ""
+        who = ""
+        if identity is not None and os.geteuid() == 0:
+            who = f" (run as uid {identity.uid}, which has to reach it: {ARTIFACTS_DIRECTORY} is a good place)"
         raise DeployError(f"The startup probe failed{who}: {probe.error}")
     missing = missing_flags(flags, probe.output)
     if missing:

@@ -83,7 +83,7 @@ check_sha256() { # file, checksum
 check_program() { # as whom, program
   if ! (ulimit -f 4096 && "$1" "$2" --help >"$work/help" 2>&1); then
     head -c 1000 -- "$work/help" >&2
-    fail "$2 --help did not end well for the account that ran it"
+    fail "$2 --help did not end well; root lets the account of the service run it, which has to reach it"
   fi
   tr -cs 'A-Za-z0-9_-' '\n' <"$work/help" >"$work/words"
   missing=

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ray.config import config_document, config_from_mapping
 from ray.deploy.checks import CHECKS, diagnose
 from ray.deploy.machine import Machine
 from ray.deploy.sizing import launch_profile
@@ -94,6 +96,8 @@ CASES: list[tuple[Document, list[str]]] = [
     (launch(threadsBatch=9), ["llama_threads_exceed_host_cpu"]),
     ({**launch(parallel=1), "scheduler": {"maxInflightTokens": 3072}}, ["scheduler_exceeds_parallel"]),
     (launch(ctxSize=8192), ["ctx_per_slot_high"]),
+    ({**launch(ctxSize=1022), "scheduler": {"maxInflightTokens": 2044}}, ["ctx_per_slot_tight"]),
+    (launch(preset="single-vps-sub1b-cax11"), ["cax11_parallel_high"]),
     (jobs(callbackAllowPrivateNetwork=True), ["async_callback_private_network_allowed"]),
     (jobs(callbackAllowedHosts=["hooks.internal"]), ["async_callback_hosts_allowlisted"]),
     (jobs(dispatchConcurrency=8), ["async_queue_dispatch_exceeds_scheduler_concurrency"]),
@@ -256,6 +260,19 @@ def test_machines(tmp_path: Path, arguments: tuple[str, ...], machine: Machine, 
     facts = facts_of(settings_of(tmp_path, CLEAN, (*ARGUMENTS, *ENV_FILE, *arguments)), machine)
 
     assert complaints(facts) == expected
+
+
+def test_a_launch_that_leaves_the_prompt_cache_open_has_none(tmp_path: Path) -> None:
+    """No profile does, so the launch profile is given whole, over one without."""
+    whole = config_document(config_from_mapping({"profile": "sub1b"}))["model"]
+    assert isinstance(whole, dict)
+    backend = json.loads(json.dumps(whole["adapter"]))
+    del backend["launchProfile"]["cacheRamMiB"]
+    document: Document = {**OPENAI, "model": {"contextWindow": 8192, "adapter": backend}}
+    document["scheduler"] = {"concurrency": 1, "requestTimeoutMs": 30_000, "maxInflightTokens": 4096}
+    facts = facts_of(settings_of(tmp_path, document, (*ARGUMENTS, *ENV_FILE)))
+
+    assert "cache_ram_implicit" in complaints(facts)
 
 
 @pytest.mark.parametrize(

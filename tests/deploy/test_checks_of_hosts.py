@@ -42,7 +42,10 @@ CONFIG: Document = {
 SECRET = "whsec_MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
 ENVIRON = {"RAY_API_KEYS": "key", "RAY_WEBHOOK_SECRETS": SECRET}
 BLOCKED = Access("blocked", "/srv has mode 0700")
-ABSENT = "missing"
+
+
+def private_room(path: str) -> Room:
+    return replace(room(path), place=directory(path, mode=0o700))
 
 
 @pytest.fixture
@@ -136,6 +139,8 @@ def closed(path: str) -> Place:
         ({"log_room": room("/var/log", 1)}, "system_log_storage_low"),
         ({"temporary_rooms": (room("/tmp"), room("/var/tmp", 1))}, "temporary_storage_low"),
         ({"temporary_rooms": (Room("/tmp", directory("/")), room("/var/tmp"))}, "temporary_storage_missing"),
+        ({"temporary_rooms": (Room("/tmp", found("/tmp")),)}, "temporary_storage_not_directory"),
+        ({"temporary_rooms": (room("/tmp", None),)}, "temporary_storage_unreadable"),
         ({"account": Account("ray", "missing")}, "service_user_missing"),
         ({"account": Account("ray", "unreadable", error="no answer")}, "service_user_unreadable"),
         ({"account": replace(RAY, uid=0)}, "service_user_root"),
@@ -152,6 +157,9 @@ def closed(path: str) -> Place:
         ({"version": Version(None, "late")}, "gateway_runtime_version_unreadable"),
         ({"entrypoint": lost("/srv/ray/ray/__main__.py")}, "gateway_entrypoint_missing"),
         ({"entrypoint": directory("/srv/ray/ray/__main__.py")}, "gateway_entrypoint_unreadable"),
+        ({"runtime": found("/opt/py", mode=0o755, real="/tmp/py")}, "gateway_runtime_private_tmp"),
+        ({"entrypoint": found("/srv/e", real="/home/e")}, "gateway_entrypoint_home_protected"),
+        ({"entrypoint": found("/srv/e", real="/tmp/e")}, "gateway_entrypoint_private_tmp"),
         ({"access": {"entrypoint": BLOCKED}}, "gateway_entrypoint_service_user_inaccessible"),
         ({"import_probe": Probe("failed", error="No module named ssl")}, "gateway_entrypoint_import_failed"),
         ({"import_probe": Probe("ok", "/usr/lib/python3/ray/__init__.py\n")}, "gateway_entrypoint_import_failed"),
@@ -268,6 +276,9 @@ def test_secrets_of_callbacks(facts: Facts, text: str, expected: list[str]) -> N
             {"prefixes": Room("/var/lib/ray/prefixes", directory("/var/lib/ray"), 511)},
             ["prefix_store_storage_low"],
         ),
+        ({"prefixes": private_room("/home/ray/prefixes")}, ["prefix_store_storage_home_protected"]),
+        ({"prefixes": private_room("/var/tmp/prefixes")}, ["prefix_store_storage_volatile"]),
+        ({"prefixes": private_room("/usr/share/prefixes")}, ["prefix_store_storage_protect_system_readonly"]),
         ({"access": {"prefixes": BLOCKED}}, ["prefix_store_storage_service_user_inaccessible"]),
     ],
 )
@@ -277,6 +288,16 @@ def test_backends(facts: Facts, changes: dict[str, object], expected: list[str])
 
 def test_a_store_that_the_running_gateway_has_switched_off(facts: Facts) -> None:
     assert complaints(replace(facts, store_verdict="no slot actions")) == ["prefix_store_switched_off"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_store_that_is_off_is_mentioned_and_no_complaint(tmp_path: Path, facts: Facts, enabled: bool) -> None:
+    document: Document = {**CONFIG, "prefixStore": {"enabled": enabled, "storageDir": "/var/lib/ray/prefixes"}}
+    loaded = settings_of(tmp_path, document, ARGUMENTS).loaded
+    findings = diagnose(replace(facts, settings=replace(facts.settings, loaded=loaded)))
+
+    assert ("prefix_store_off" in codes(findings, "info")) is not enabled
+    assert codes(findings, "error", "warn") == []
 
 
 def test_missing_flags_are_named_as_whole_words(facts: Facts) -> None:
@@ -291,6 +312,26 @@ def test_the_rule_of_thumb_names_its_parts_and_the_division(facts: Facts) -> Non
     assert "estimated: model 400 MiB" in message
     assert "kv 768 MiB" in message
     assert "gateway 896 MiB" in message
+
+
+@pytest.mark.parametrize(
+    ("model_mib", "expected"),
+    [
+        (1_080, "memory_fit_ok"),
+        (1_081, "memory_fit_tight"),
+        (1_304, "memory_fit_tight"),
+        (1_305, "memory_fit_exceeded"),
+    ],
+)
+def test_the_edges_of_what_fits(facts: Facts, model_mib: int, expected: str) -> None:
+    """The unit's limits are those of this machine; beside the model stand 768 MiB of context and 160 of program."""
+    limits = facts.sizing.backend
+    assert limits is not None
+    assert (limits.high_mib - 928, limits.max_mib - 928) == (1_080, 1_304)
+
+    assert f"memory_fit_{expected}" in codes(
+        diagnose(with_backend(facts, model=found("/m.gguf", size=model_mib * MIB)))
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from ray.clock import new_id
@@ -41,16 +42,13 @@ class InProcess:
 
         Raises RayError: `invalid_request`, `gateway_draining`; everything later is raised by the reader.
         """
-        try:
+        with self._counting():
             self._check_open()
             document = as_json_object(body)
             if wants_stream(document) and not streamed:
                 _refuse("an answer that is streamed comes from stream(): leave stream out here", "stream")
-            runtime = self._gateway.services.runtime
             request = normalise_request(document, self._gateway.config)
-        except RayError as error:
-            self._gateway.metrics.increment("requests.rejected", code=error.code)
-            raise
+        runtime = self._gateway.services.runtime
         reader = await runtime.generate(request, CALLER, runtime.new_deadline(), new_id("req"))
         self._readers.add(reader)
         return reader
@@ -77,23 +75,28 @@ class InProcess:
 
     async def submit_job(self, body: Mapping[str, object], idempotency_key: str | None) -> dict[str, object]:
         """The body of the 202 (`POST /v1/jobs`). Raises RayError as that route."""
-        queue = queue_of(self._gateway.services)
-        self._check_open()
-        document = as_json_object(body)
-        question = normalise_request(document, self._gateway.config)
-        options = job_options(document)
-        submission = await queue.submit(question, CALLER, options.callback_url, idempotency_key, options.result_ttl_ms)
+        with self._counting():
+            queue = queue_of(self._gateway.services)
+            self._check_open()
+            document = as_json_object(body)
+            question = normalise_request(document, self._gateway.config)
+            options = job_options(document)
+            submission = await queue.submit(
+                question, CALLER, options.callback_url, idempotency_key, options.result_ttl_ms
+            )
         return acknowledgement(submission.record)
 
     async def job(self, identifier: str, wait_s: float) -> dict[str, object]:
         """The whole record (`GET /v1/jobs/{id}`), after up to `wait_s` seconds once it has ended. Raises RayError as
         that route."""
-        return _shown(await queue_of(self._gateway.services).wait(identifier, CALLER, wait_s))
+        with self._counting():
+            return _shown(await queue_of(self._gateway.services).wait(identifier, CALLER, wait_s))
 
     async def cancel_job(self, identifier: str) -> dict[str, object]:
         """The record as it stands after `POST /v1/jobs/{id}/cancel`. Raises RayError as that route."""
-        record, _ = await queue_of(self._gateway.services).cancel(identifier, CALLER)
-        return _shown(record)
+        with self._counting():
+            record, _ = await queue_of(self._gateway.services).cancel(identifier, CALLER)
+            return _shown(record)
 
     async def health(self) -> dict[str, object]:
         """The body of `/health`."""
@@ -102,6 +105,15 @@ class InProcess:
     async def readiness(self) -> tuple[int, dict[str, object]]:
         """Status and body of `/readyz`."""
         return await readiness_document(self._gateway.services)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Refusals are counted as those of the routes; what happens to an answer is counted by the runtime."""
+        try:
+            yield
+        except RayError as error:
+            self._gateway.metrics.increment("requests.rejected", code=error.code)
+            raise
 
     def _check_open(self) -> None:
         if self._gateway.draining:

@@ -513,7 +513,7 @@ def test_given_a_running_job_when_cancelled_then_it_ends_as_cancelled(tmp_path: 
     ("fields", "code"),
     [({"input": " "}, "invalid_request"), ({"input": "x", "resultTtlMs": "long"}, "invalid_request")],
 )
-def test_given_a_faulty_job_when_submitted_then_it_is_refused(
+def test_given_a_faulty_job_when_submitted_then_it_is_refused_and_counted_as_over_http(
     fields: dict[str, object], code: str, tmp_path: Path
 ) -> None:
     async def main() -> None:
@@ -523,6 +523,12 @@ def test_given_a_faulty_job_when_submitted_then_it_is_refused(
             assert refusal.value.code == code
             with pytest.raises(RayError, match="no such job"):
                 await gateway.job("job_0123456789abcdef")
+            await gateway.listen(port=0)
+            metrics = (
+                await asyncio.to_thread(ask, gateway.port, "GET", "/metrics", None, {"accept": "text/plain"})
+            ).body
+            assert f'ray_requests_rejected_total{{code="{code}"}} 1'.encode() in metrics
+            assert b'ray_requests_rejected_total{code="job_not_found"} 1' in metrics
 
     asyncio.run(main())
 

@@ -317,10 +317,10 @@ def test_the_rule_of_thumb_names_its_parts_and_the_division(facts: Facts) -> Non
 @pytest.mark.parametrize(
     ("model_mib", "expected"),
     [
-        (1_080, "memory_fit_ok"),
-        (1_081, "memory_fit_tight"),
-        (1_304, "memory_fit_tight"),
-        (1_305, "memory_fit_exceeded"),
+        (1_080, "ok"),
+        (1_081, "tight"),
+        (1_304, "tight"),
+        (1_305, "exceeded"),
     ],
 )
 def test_the_edges_of_what_fits(facts: Facts, model_mib: int, expected: str) -> None:

@@ -17,8 +17,10 @@ PAGES = sorted(
     ]
 )
 BLOCK = re.compile(r"^ *```(?:sh|shell|bash|console)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-# What can wait for a network, a lock, a service or a disk.
-SLOW = re.compile(r"(?:^|\s)(?:systemctl|apt-get|git clone|caddy|rsync|scp|python3 -m ray\.deploy)\b(?! *\))")
+# What can wait for a network, a lock, a service or a disk. `fit` and `swap-plan` cannot: they read and print.
+SLOW = re.compile(
+    r"(?:^|\s)(?:systemctl|apt-get|git clone|caddy|rsync|scp|python3 -m ray\.deploy(?! (?:fit|swap-plan)))\b"
+)
 CURL = re.compile(r"""(?:^|\s)curl (?=-|["']?(?:http|\$))""")  # run, not named as a package
 UNIT_ACTIONS = "start|stop|restart|try-restart|reload|reload-or-restart|enable|disable|status|is-active|show"
 
@@ -88,6 +90,7 @@ def test_the_rules_see_a_fault(command: str, fault: str) -> None:
         "curl --connect-timeout 2 --max-time 5 http://127.0.0.1:3000/livez",
         "timeout 300 git clone --quiet --depth 1 https://git.example.com/ray",
         "timeout 600 apt-get install --yes caddy curl git",
+        "python3 -m ray.deploy fit --config ray.json",
         "id ray",
     ],
 )

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,9 +127,9 @@ def read_for_ever(end: socket.socket) -> None:
         end.recv(4096)
 
 
-def write_for_ever(end: socket.socket) -> None:
+def write_for_ever(end: socket.socket, address: str) -> None:
     while True:
-        end.send(b"x")
+        end.sendto(b"x", address)
 
 
 @dataclass
@@ -193,24 +194,31 @@ def test_given_an_event_loop_that_no_longer_turns_then_there_is_no_sign_of_life(
         gateway.stop()
 
 
+def fill(address: str, senders: ExitStack) -> None:
+    """Send until even a new sender is turned away: what one may have under way is limited, too."""
+    while True:
+        sender = senders.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        sender.setblocking(False)
+        try:
+            sender.sendto(b"x", address)
+        except BlockingIOError:
+            return
+        with pytest.raises(BlockingIOError):
+            write_for_ever(sender, address)
+
+
 def test_given_a_full_queue_of_messages_then_the_gateway_serves_all_the_same(
     tmp_path: Path, heard: socket.socket
 ) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.setblocking(False)
-        other.connect(address_of(heard))
-        with pytest.raises(BlockingIOError):
-            write_for_ever(other)
+    with ExitStack() as senders:
+        fill(address_of(heard), senders)
         gateway = GatewayProcess({"profile": "tiny"}, tmp_path, environ={"NOTIFY_SOCKET": address_of(heard)})
         try:
             gateway.start()
             assert gateway.get("/livez").status == 200
-            while heard.recv(4096) != b"x":
-                pass
-            told = Heard(heard)
-            told.until("READY=1")
             warned = gateway.wait_logged("the service manager does not take messages")
             assert warned["level"] == "warn"
+            Heard(heard).until("READY=1")
         finally:
             gateway.stop()
 

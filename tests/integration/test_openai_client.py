@@ -249,9 +249,17 @@ def test_given_tools_when_the_model_calls_one_then_its_result_is_answered_in_the
 
 def test_given_tools_when_streamed_then_the_pieces_of_a_call_add_up(client: OpenAI, model: str) -> None:
     turns = weather_talk("Paris", "Rome", "Oslo")
-    turns.append({"role": "user", "content": "Weather in Bern?"})
+    # A question of its own, so that it is not answered from the cache.
+    turns.append({"role": "user", "content": "Weather in Rome?"})
     with client.chat.completions.create(
-        model=model, messages=turns, tools=[WEATHER], tool_choice="required", max_tokens=60, temperature=0, stream=True
+        model=model,
+        messages=turns,
+        tools=[WEATHER],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=60,
+        temperature=0,
+        stream=True,
     ) as stream:
         choices = [chunk.choices[0] for chunk in stream]
 

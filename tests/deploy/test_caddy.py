@@ -14,7 +14,7 @@ import pytest
 from ray.deploy.caddy import KEEP_ALIVE_S, render_caddyfile, render_pool
 from ray.deploy.failures import DeployError
 from ray.http import Limits
-from tests.deploy.support import EXAMPLE_NAMES, KEYS, settings_for
+from tests.deploy.support import EXAMPLE_NAMES, EXAMPLES, KEYS, run, settings_for
 
 NODES = ("10.0.0.11:3000", "10.0.0.12:3000")
 
@@ -137,6 +137,19 @@ def test_given_nodes_when_a_pool_is_rendered_then_the_job_routes_have_one_home()
 
     assert "@jobs path /v1/jobs /v1/jobs/*" in found
     assert "reverse_proxy @jobs 10.0.0.11:3000 {" in found
+
+
+def test_given_a_node_on_its_private_address_when_rendered_then_its_files_and_the_pools_are_made() -> None:
+    config = str(EXAMPLES / "ray.sub1b.public.json")
+    nodes = [option for node in NODES for option in ("--node", node)]
+
+    status, text = run("render", "--json", "--config", config, *nodes, environ={**KEYS, "RAY_HOST": "10.0.0.11"})
+
+    assert status == 0
+    made = json.loads(text)
+    assert "ListenStream=10.0.0.11:3000" in made["socket"]
+    assert "reverse_proxy 10.0.0.11:3000 {" in made["caddyfile"]
+    assert "reverse_proxy 10.0.0.11:3000 10.0.0.12:3000 {" in made["caddyfilePool"]
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,10 @@ CASES: list[tuple[Document, list[str]]] = [
     ({"cache": {"keyStrategy": "input"}}, ["cache_key_ignores_generation_params"]),
     # One finding is enough for a public address, and rate limits then trust what strangers claim.
     ({"server": {"host": "0.0.0.0"}}, ["gateway_bind_host_public", "rate_limit_proxy_headers_public_bind"]),
+    ({"server": {"host": "10.0.0.11"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
+    ({"server": {"host": "::ffff:192.168.1.2"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
+    ({"server": {"host": "fd00::11"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
+    ({"server": {"host": "203.0.113.5"}}, ["gateway_bind_host_public", "rate_limit_proxy_headers_public_bind"]),
     ({"server": {"host": "::1", "port": 3100}}, []),
     ({"telemetry": {"logLevel": "error"}}, ["log_level_suppresses_operational_warnings"]),
     ({"rateLimit": {"enabled": False}}, ["rate_limit_disabled"]),

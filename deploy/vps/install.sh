@@ -179,4 +179,12 @@ if [ "$(setting RAY_DEPLOY_INSTALL_CADDY)" = true ]; then
     timeout 60 systemctl enable caddy.service
     timeout 60 systemctl reload-or-restart caddy.service
 fi
+# The five newest stay, and the one before this.
+# shellcheck disable=SC2012 # names of releases have no odd characters
+ls -1t /srv/ray/releases | tail -n +6 | while IFS= read -r old; do
+    case releases/$old/ray in
+    "releases/$name/ray" | "$before") ;;
+    *) rm -rf "/srv/ray/releases/$old" ;;
+    esac
+done
 say "release $name is at work"

@@ -157,7 +157,8 @@ def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_
     ]
 
 
-# A first deploy, one that keeps the machine's env file, one that asks for what may not be, and one that does not work.
+# One that cannot work, a first one, one that keeps the machine's env file, some that ask for what may not be, one that
+# does not start, and one with another port.
 DEPLOYS = """
 set -eu
 ssh-keygen -q -t ed25519 -N '' -f /root/key
@@ -167,6 +168,10 @@ export RAY_DEPLOY_KNOWN_HOSTS="[203.0.113.9]:2222 $(cut -d' ' -f1,2 /root/key.pu
 cd "${REPOSITORY#file://}"
 sources="RAY_LLAMA_CPP_BINARY_SOURCE_PATH=$LLAMA_SERVER
 RAY_MODEL_SOURCE_PATH=$MODEL"
+if RAY_ENV_FILE_CONTENTS=RAY_API_KEYS=a-secret-of-the-test deploy/vps/deploy.sh 2>"$MACHINE/first"; then exit 1; fi
+grep -q 'the first release did not become ready' "$MACHINE/first"
+test ! -e /etc/systemd/system/ray-gateway.service
+
 RAY_ENV_FILE_CONTENTS="RAY_API_KEYS=a-secret-of-the-test
 $sources" deploy/vps/deploy.sh
 first=$(readlink /srv/ray/ray)
@@ -175,7 +180,7 @@ grep -q '^RAY_DEPLOY_DOMAIN=ray.example.com$' /etc/ray/ray.env
 test "$(stat -c '%a %U' /etc/ray/ray.env)" = '600 root'
 
 git commit --quiet --allow-empty --message 'A later release'
-deploy/vps/deploy.sh
+RAY_DEPLOY_SSH_USER=deployer deploy/vps/deploy.sh
 second=$(readlink /srv/ray/ray)
 test "$first" != "$second"
 grep -q '^RAY_API_KEYS=a-secret-of-the-test$' /etc/ray/ray.env
@@ -208,6 +213,17 @@ if deploy/vps/deploy.sh 2>"$MACHINE/taken-back"; then exit 1; fi
 grep -q 'did not become ready' "$MACHINE/taken-back"
 test "$(readlink /srv/ray/ray)" = "$second"
 curl -sSf http://127.0.0.1:3000/livez
+
+git reset --quiet --hard HEAD~1
+for old in 1 2 3 4 5 6; do mkdir -p "/srv/ray/releases/old$old/ray"; done
+RAY_ENV_FILE_CONTENTS="RAY_API_KEYS=a-secret-of-the-test
+RAY_PORT=3100" deploy/vps/deploy.sh
+curl -sSf http://127.0.0.1:3100/readyz
+grep -q '^ListenStream=127.0.0.1:3100$' /etc/systemd/system/ray-gateway.socket
+test "$(readlink /srv/ray/ray)" = "$second"
+test -d "/srv/ray/$second"
+test "$(ls /srv/ray/releases | wc -l)" -le 6
+if ls -d /var/tmp/ray-deploy.*; then exit 1; fi
 echo '== end'
 """
 # The machine is its own remote one. What stands on the command line is kept, for a look at it.
@@ -217,20 +233,25 @@ env | grep a-secret-of-the-test && exit 9
 for remote; do :; done
 exec sh -c "$remote"
 """
+SUDO = """#!/bin/sh
+test "$1" = -n && shift && exec "$@"
+"""
 
 
 def test_given_a_commit_when_it_is_sent_to_a_machine_then_it_works_there_or_is_taken_back(
     machine: Path, backend: Backend
 ) -> None:
     environ = prepare(machine, backend)
-    (machine / "bin/ssh").write_text(SSH)
-    (machine / "bin/ssh").chmod(0o755)
+    for name, text in (("ssh", SSH), ("sudo", SUDO)):
+        (machine / "bin" / name).write_text(text)
+        (machine / "bin" / name).chmod(0o755)
 
     inside(machine, DEPLOYS, environ)
 
     calls = (machine / "calls").read_text()
-    assert calls.count("StrictHostKeyChecking=yes") == 3
+    assert calls.count("StrictHostKeyChecking=yes") == 5
     assert "a-secret-of-the-test" not in calls
+    assert calls.count("deployer@203.0.113.9 sudo -n sh -c") == 1
     refusals = (machine / "refusals").read_text()
     assert "a-secret-of-the-test" not in refusals
     assert len(re.findall(r"^deploy: ", refusals, re.MULTILINE)) == 15

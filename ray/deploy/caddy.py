@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from string import Template
 
+from ray.config import Config
 from ray.deploy.failures import DeployError
 from ray.deploy.settings import DeploySettings
 from ray.deploy.site_address import SiteAddress, parse_site_address
@@ -26,6 +27,8 @@ from ray.http import Limits
 POOL_FILE = "Caddyfile.pool"
 # After the gateway's own deadline, so that the client reads the gateway's 504 and not Caddy's.
 BEYOND_DEADLINE_MS = 5_000
+# `GET /v1/jobs/{id}?wait=` may take this long, whatever the deadline of requests is (http-api, section 5).
+LONGEST_JOB_WAIT_MS = 20_000
 KEEP_ALIVE_S = math.floor(Limits().keep_alive_timeout_s) - 2
 UNAVAILABLE_RETRY_AFTER_S = 2
 MIN_NODES = 2
@@ -143,10 +146,16 @@ def _site(settings: DeploySettings, proxies: str) -> str:
 
 
 def _proxy(settings: DeploySettings, upstreams: str, options: Template) -> str:
-    timeout = _duration(settings.loaded.config.scheduler.request_timeout_ms + BEYOND_DEADLINE_MS)
+    timeout = _duration(_longest_answer_ms(settings.loaded.config) + BEYOND_DEADLINE_MS)
     return _PROXY.substitute(
         upstreams=upstreams, options=options.substitute(timeout=timeout), timeout=timeout, keep_alive=KEEP_ALIVE_S
     )
+
+
+def _longest_answer_ms(config: Config) -> int:
+    """How long the gateway may take to begin an answer."""
+    waiting_ms = LONGEST_JOB_WAIT_MS if config.async_queue.enabled else 0
+    return max(config.scheduler.request_timeout_ms, waiting_ms)
 
 
 def _duration(milliseconds: int) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ray.deploy.caddy import KEEP_ALIVE_S, render_caddyfile, render_pool
+from ray.deploy.caddy import KEEP_ALIVE_S, LONGEST_JOB_WAIT_MS, render_caddyfile, render_pool
 from ray.deploy.failures import DeployError
+from ray.gateway.job_request import MAX_WAIT_SECONDS
 from ray.http import Limits
 from tests.deploy.support import EXAMPLE_NAMES, EXAMPLES, KEYS, run, settings_for
 
@@ -89,11 +90,19 @@ def test_given_the_public_config_when_rendered_then_nothing_is_said_about_logs_c
     ("request_ms", "told"), [("32000", "37s"), ("120000", "125s"), ("32250", "37250ms"), ("30", "5030ms")]
 )
 def test_given_a_deadline_when_rendered_then_caddy_waits_five_seconds_longer(request_ms: str, told: str) -> None:
-    found = lines(rendered(RAY_SCHEDULER_REQUEST_TIMEOUT_MS=request_ms))
+    found = lines(rendered(RAY_SCHEDULER_REQUEST_TIMEOUT_MS=request_ms, RAY_ASYNC_QUEUE_ENABLED="false"))
 
     assert f"response_header_timeout {told}" in found
     assert f"read_timeout {told}" in found
     assert f"health_timeout {told}" in found
+
+
+def test_given_jobs_when_rendered_then_caddy_waits_for_the_longest_poll() -> None:
+    impatient = {"RAY_SCHEDULER_REQUEST_TIMEOUT_MS": "8000"}
+
+    assert LONGEST_JOB_WAIT_MS == MAX_WAIT_SECONDS * 1000
+    assert "response_header_timeout 25s" in lines(rendered(RAY_ASYNC_QUEUE_ENABLED="true", **impatient))
+    assert "response_header_timeout 13s" in lines(rendered(RAY_ASYNC_QUEUE_ENABLED="false", **impatient))
 
 
 def test_given_the_gateways_idle_limit_when_rendered_then_caddy_gives_connections_up_before_it() -> None:

@@ -23,7 +23,8 @@ Document = dict[str, object]
 BIG = Machine(memory_mib=64_000, cpu_count=8, architecture="x64")
 FOUR_GB = Machine(memory_mib=3_910, cpu_count=2, architecture="x64")
 SWAP = Swap("available", 1_024, 1_024, None, 10)
-ARGUMENTS = ("--domain", "ray.example.com")
+# Where a checkout lies must not matter: some places are themselves a finding.
+ARGUMENTS = ("--domain", "ray.example.com", "--cwd", "/srv/ray")
 
 
 def settings_of(

@@ -23,7 +23,7 @@ from tests.deploy.diagnosing import (
     facts_of,
     settings_of,
 )
-from tests.deploy.support import KEYS, ROOT
+from tests.deploy.support import KEYS
 
 ENV_FILE = ("--systemd-env-file", "/etc/ray/ray.env")
 CLEAN: Document = {"profile": "sub1b", "auth": {"enabled": True}}
@@ -313,7 +313,7 @@ def test_relative_paths_are_absolute_before_anybody_looks_at_them(tmp_path: Path
 
 def _env_file(directory: Path) -> str:
     (directory / "ray.env").write_text("RAY_API_KEYS=key\n")
-    return os.path.relpath(directory / "ray.env", ROOT)
+    return os.path.relpath(directory / "ray.env", "/srv/ray")  # the working directory that the settings name
 
 
 def test_every_code_belongs_to_one_check_and_every_check_names_a_remedy() -> None:

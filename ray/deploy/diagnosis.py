@@ -8,6 +8,7 @@ from ray.deploy.checks import diagnose
 from ray.deploy.facts import Facts
 from ray.deploy.findings import has_errors
 from ray.deploy.output import count_of, findings_table, print_json
+from ray.deploy.preflight import preflight_document
 
 
 def print_diagnosis(facts: Facts, out: TextIO, *, as_json: bool) -> int:
@@ -20,7 +21,7 @@ def print_diagnosis(facts: Facts, out: TextIO, *, as_json: bool) -> int:
             "configPath": settings.config_path,
             "profile": profile,
             "diagnostics": [finding.document() for finding in findings],
-            "preflight": dict(facts.preflight()),
+            "preflight": preflight_document(facts),
         }
         print_json(document, out)
     else:

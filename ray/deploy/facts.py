@@ -6,7 +6,6 @@ little more than the config; `doctor` and `--strict-filesystem` look at the host
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ray.deploy.account import Access, Need, access_of, room_need
@@ -39,12 +38,6 @@ class Facts:
     installation: Installation | None
     proxy: bool = True
     store_verdict: str | None = None
-
-    def preflight(self) -> Mapping[str, object]:
-        """The facts as they stand in JSON."""
-        from ray.deploy.preflight import preflight_document
-
-        return preflight_document(self)
 
 
 def gather(

@@ -15,6 +15,7 @@ from ray.deploy.facts import gather
 from ray.deploy.failures import DeployError
 from ray.deploy.findings import Finding
 from ray.deploy.output import count_of, findings_table, print_json, table
+from ray.deploy.preflight import preflight_document
 from ray.deploy.settings import add_json_argument, add_settings_arguments, load_settings
 
 MAX_NAMED_CODES = 8
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
     facts = gather(settings, strict=settings.strict)
     findings = diagnose(facts)
     _refuse_errors(findings, settings.strict)
-    bundle = make_bundle(settings, facts.sizing, findings, facts.preflight(), options.node)
+    bundle = make_bundle(settings, facts.sizing, findings, preflight_document(facts), options.node)
     if settings.output_dir is None:
         if options.json:
             print_json(bundle.document(), out)

@@ -14,12 +14,16 @@ from ray.deploy.findings import Finding
 from ray.deploy.settings import DeploySettings
 from ray.deploy.sizing import Sizing
 from ray.deploy.summary import render_summary
-from ray.deploy.units import render_gateway, render_llama_cpp, render_socket
+from ray.deploy.units import (
+    BACKEND_UNIT,
+    GATEWAY_UNIT,
+    SOCKET_UNIT,
+    render_gateway,
+    render_llama_cpp,
+    render_socket,
+)
 from ray.deploy.writing import sync_directory, write_file
 
-GATEWAY_UNIT = "ray-gateway.service"
-SOCKET_UNIT = "ray-gateway.socket"
-BACKEND_UNIT = "ray-llama-cpp.service"
 SUMMARY_FILE = "summary.json"
 
 

@@ -18,8 +18,9 @@ import math
 from collections.abc import Sequence
 from string import Template
 
-from ray.config import Config
+from ray.config import Config, is_loopback
 from ray.deploy.failures import DeployError
+from ray.deploy.private_network import address_of, private_network
 from ray.deploy.settings import DeploySettings
 from ray.deploy.site_address import SiteAddress, parse_site_address
 from ray.http import Limits
@@ -187,6 +188,12 @@ def _node(text: str) -> str:
     if parsed is None:
         raise DeployError(
             "A node of the pool must be HOST:PORT, such as 10.0.0.11:3000 or [fd00::11]:3000", code="caddy_pool_invalid"
+        )
+    if address_of(parsed.host) is not None and not (is_loopback(parsed.host) or private_network(parsed.host)):
+        raise DeployError(
+            f"The node {text} has a public address, and there is no TLS between Caddy and a node: give it one in a "
+            "private network (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, fc00::/7)",
+            code="caddy_pool_invalid",
         )
     return text.lower()
 

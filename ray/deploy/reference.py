@@ -11,13 +11,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ray.deploy.bundle import BACKEND_UNIT, GATEWAY_UNIT, SOCKET_UNIT, make_bundle
+from ray.deploy.bundle import make_bundle
 from ray.deploy.caddy import POOL_FILE
 from ray.deploy.failures import DeployError
 from ray.deploy.findings import Finding
 from ray.deploy.machine import Machine
 from ray.deploy.settings import load_settings
 from ray.deploy.sizing import size
+from ray.deploy.units import BACKEND_UNIT, GATEWAY_UNIT, SOCKET_UNIT
 from ray.deploy.writing import write_file
 from ray.errors import RayError
 

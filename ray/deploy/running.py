@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ray.config import is_loopback
 from ray.deploy.account import Account
 from ray.deploy.places import read_small
+from ray.deploy.private_network import address_of, private_network
 from ray.deploy.probes import LOOK_SECONDS, excerpt, within
 from ray.deploy.settings import DeploySettings
 
@@ -50,12 +51,18 @@ def _verdict(settings: DeploySettings) -> str | None:
     import http.client  # only a host with a running gateway needs it
 
     config = settings.loaded.config
-    host = config.server.host if is_loopback(config.server.host) else "127.0.0.1"
+    host, source = config.server.host if is_loopback(config.server.host) else "127.0.0.1", None
+    if private_network(config.server.host) is not None:
+        # From the address itself, which only its own machine can: the key must not go to another one.
+        host = str(address_of(config.server.host))
+        source = (host, 0)
     headers = {}
     if config.auth.enabled:
         keys = settings.environ.get(config.auth.api_key_env, "").replace("\n", ",").split(",")
         headers["Authorization"] = "Bearer " + next((key.strip() for key in keys if key.strip()), "")
-    connection = http.client.HTTPConnection(host.strip("[]"), config.server.port, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(
+        host.strip("[]"), config.server.port, timeout=ANSWER_SECONDS, source_address=source
+    )
     try:
         connection.request("GET", "/health", headers=headers)
         body = connection.getresponse().read(HEALTH_CAP_BYTES)

@@ -19,6 +19,7 @@ from ray.deploy.env_file import EnvFile, read_env_file
 from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, normalised, path_problem, program_problem
 from ray.deploy.principals import principal_problem
+from ray.deploy.private_network import proxies_of, proxies_problem
 from ray.deploy.site_address import SiteAddress, parse_site_address
 from ray.deploy.variables import (
     CADDY_VARIABLE,
@@ -29,6 +30,7 @@ from ray.deploy.variables import (
     DOMAIN_VARIABLE,
     MEMORY_VARIABLE,
     MIN_FREE_VARIABLE,
+    PROXY_VARIABLE,
     RUNTIME_VARIABLE,
     USER_VARIABLE,
 )
@@ -47,8 +49,9 @@ class DeploySettings:
     `env_file`: the file that was read, if one was named. `systemd_env_file`: the path for `EnvironmentFile=` where it
     differs (`--systemd-env-file`; never read). `runtime_given`, `caddy_given`: the operator named the program.
     `caddy_binary`: None when none was named and none is on the path. `memory_mib`: the memory target that overrides
-    the config's. `min_free_problem`: why `RAY_DEPLOY_MIN_FREE_STORAGE_MIB` was not taken. `environ`: the process
-    environment with the env file over it. `process_environ`: without.
+    the config's. `proxies`: addresses of the proxies on other machines, where some are named. `min_free_problem`: why
+    `RAY_DEPLOY_MIN_FREE_STORAGE_MIB` was not taken. `environ`: the process environment with the env file over it.
+    `process_environ`: without.
     """
 
     cwd: str
@@ -64,6 +67,7 @@ class DeploySettings:
     caddy_binary: str | None = None
     caddy_given: bool = False
     memory_mib: int | None = None
+    proxies: tuple[str, ...] = ()
     min_free_mib: int = DEFAULT_MIN_FREE_MIB
     min_free_problem: str | None = None
     strict: bool = False
@@ -107,6 +111,11 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--caddy-binary", metavar="PATH", help="the Caddy to ask (default: caddy on PATH)")
     parser.add_argument("--memory-mib", metavar="N", help="memory of the machine to plan for (default: the config's)")
+    parser.add_argument(
+        "--proxy-address",
+        metavar="ADDR[,ADDR]",
+        help="who else may connect to a gateway on a private address (default: its whole private network)",
+    )
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +140,7 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     runtime = given.value("gateway_runtime_binary", RUNTIME_VARIABLE, _runtime_problem)
     caddy = given.value("caddy_binary", CADDY_VARIABLE, _caddy_problem)
     memory = given.value("memory_mib", MEMORY_VARIABLE, _memory_problem)
+    proxies = given.value("proxy_address", PROXY_VARIABLE, proxies_problem)
     domain = parse_site_address(given.value("domain", DOMAIN_VARIABLE, _domain_problem) or DEFAULT_DOMAIN)
     assert isinstance(domain, SiteAddress)  # a problem was reported when the value was taken
     min_free, min_free_problem = _min_free(merged)
@@ -148,6 +158,7 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
         caddy_binary=normalised(caddy) if caddy else shutil.which("caddy", path=environ.get("PATH")),
         caddy_given=caddy is not None,
         memory_mib=None if memory is None else int(memory),
+        proxies=() if proxies is None else proxies_of(proxies),
         min_free_mib=min_free,
         min_free_problem=min_free_problem,
         strict=bool(getattr(options, "strict_filesystem", False)),

@@ -18,6 +18,7 @@ from ray.config import (
     parse_base_url,
 )
 from ray.deploy.failures import DeployError
+from ray.deploy.private_network import address_of, allowed_peers
 from ray.deploy.settings import DeploySettings
 from ray.deploy.sizing import MemoryLimits, Sizing, launch_profile
 from ray.deploy.unit_values import (
@@ -113,7 +114,7 @@ def render_gateway(settings: DeploySettings, sizing: Sizing) -> str:
         # Pressure is read from /proc/pressure, so the rest of /proc stays.
         ("ProcSubset", "all"),
         ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
-        *(ONLY_THIS_MACHINE if _stays_on_this_machine(config) else ()),
+        *(_only_peers(settings) if _stays_on_this_machine(config) else ()),
     ]
     unit: Lines = [
         ("Description", "Ray Gateway"),
@@ -141,8 +142,10 @@ def render_socket(settings: DeploySettings) -> str:
         ("Backlog", str(limits.max_connections)),
         ("ReceiveBuffer", str(limits.socket_buffer_bytes)),
         ("SendBuffer", str(limits.socket_buffer_bytes)),
+        # Sockets are opened early in the boot, when a private network may not have given this machine its address yet.
+        *(() if is_loopback(config.server.host) else (("FreeBind", "true"),)),
         # An address list of a service does not hold for sockets that are passed to it.
-        *(ONLY_THIS_MACHINE if is_loopback(config.server.host) else ()),
+        *_only_peers(settings),
     ]
     unit: Lines = [("Description", "Ray Gateway socket")]
     return _unit(("Unit", unit), ("Socket", socket), ("Install", [("WantedBy", "sockets.target")]))
@@ -259,9 +262,20 @@ def _hidden(settings: DeploySettings, jobs: AsyncQueueConfig) -> Lines:
     return [("InaccessiblePaths", " ".join(listed_path("-" + path) for path in own))] if own else []
 
 
+def _only_peers(settings: DeploySettings) -> Sequence[tuple[str, str]]:
+    """Who may connect: this machine alone, or the proxy of a private network as well. Nobody is kept from an address
+    that is neither; a check refuses to render it."""
+    host = settings.loaded.config.server.host
+    if is_loopback(host):
+        return ONLY_THIS_MACHINE
+    peers = allowed_peers(host, settings.proxies)
+    return () if peers is None else (("IPAddressDeny", "any"), ("IPAddressAllow", " ".join(peers)))
+
+
 def _stays_on_this_machine(config: Config) -> bool:
-    """Does the gateway speak to nobody else? Callbacks of jobs may go anywhere, and so may a backend elsewhere."""
-    if not is_loopback(config.server.host) or config.async_queue.enabled:
+    """Does the gateway begin to speak with nobody else? Callbacks of jobs may go anywhere, and so may a backend
+    elsewhere."""
+    if config.async_queue.enabled:
         return False
     adapter = config.model.adapter
     if not isinstance(adapter, LlamaCppAdapter | OpenAICompatibleAdapter):
@@ -271,16 +285,12 @@ def _stays_on_this_machine(config: Config) -> bool:
 
 
 def _listen_address(host: str, port: int) -> str:
-    from ipaddress import ip_address
-
-    name = host.strip().lower().removeprefix("[").removesuffix("]")
-    if name == "localhost":
+    if host.strip().lower() == "localhost":
         return f"127.0.0.1:{port}"
-    try:
-        address = ip_address(name)
-    except ValueError:
+    address = address_of(host)
+    if address is None:
         raise DeployError(
             f"server.host {host!r} is a name, and a socket unit listens on an address: set it to 127.0.0.1 (RAY_HOST)",
             code="deploy_host_is_a_name",
-        ) from None
+        )
     return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"

@@ -12,6 +12,7 @@ READY_TIMEOUT_SECONDS = 120
 USER_VARIABLE = "RAY_DEPLOY_SERVICE_USER"
 DOMAIN_VARIABLE = "RAY_DEPLOY_DOMAIN"
 MEMORY_VARIABLE = "RAY_DEPLOY_MEMORY_MIB"
+PROXY_VARIABLE = "RAY_DEPLOY_PROXY_ADDRESS"
 MIN_FREE_VARIABLE = "RAY_DEPLOY_MIN_FREE_STORAGE_MIB"
 READY_TIMEOUT_VARIABLE = "RAY_DEPLOY_READY_TIMEOUT_SECONDS"
 RUNTIME_VARIABLE = "RAY_GATEWAY_RUNTIME_BINARY"
@@ -27,6 +28,7 @@ ARTIFACTS_DIRECTORY = "/tmp/ray-artifacts"
 DEPLOY_VARIABLES: tuple[tuple[str, str, str], ...] = (
     (USER_VARIABLE, DEFAULT_USER, "Account of the services."),
     (DOMAIN_VARIABLE, DEFAULT_DOMAIN, "Public address of the site."),
+    (PROXY_VARIABLE, "", "Address of the Caddy on another machine that is in front of this one; several with commas."),
     (MEMORY_VARIABLE, "", "Memory of the machine to plan for, in MiB; empty: the config's memory class."),
     (MIN_FREE_VARIABLE, str(DEFAULT_MIN_FREE_MIB), "Free disk space in MiB that has to be left everywhere."),
     (

@@ -157,6 +157,7 @@ def test_given_a_node_on_its_private_address_when_rendered_then_its_files_and_th
     assert status == 0
     made = json.loads(text)
     assert "ListenStream=10.0.0.11:3000" in made["socket"]
+    assert "IPAddressAllow=localhost 10.0.0.0/8\n" in made["socket"]
     assert "reverse_proxy 10.0.0.11:3000 {" in made["caddyfile"]
     assert "reverse_proxy 10.0.0.11:3000 10.0.0.12:3000 {" in made["caddyfilePool"]
 
@@ -201,6 +202,14 @@ def test_given_a_node_that_means_something_else_to_caddy_when_rendered_then_it_i
 
     assert refused.value.code == "caddy_pool_invalid"
     assert "HOST:PORT" in str(refused.value)
+
+
+@pytest.mark.parametrize("node", ["203.0.113.7:3000", "[2001:db8::7]:3000", "0.0.0.0:3000", "169.254.1.1:3000"])
+def test_given_a_node_with_a_public_address_when_rendered_then_it_is_refused_for_lack_of_tls(node: str) -> None:
+    with pytest.raises(DeployError, match="no TLS") as refused:
+        pool("10.0.0.11:3000", node)
+
+    assert refused.value.code == "caddy_pool_invalid"
 
 
 @pytest.mark.parametrize("name", EXAMPLE_NAMES)

@@ -65,6 +65,11 @@ CASES: list[tuple[Document, list[str]]] = [
     ({"server": {"host": "10.0.0.11"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
     ({"server": {"host": "::ffff:192.168.1.2"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
     ({"server": {"host": "fd00::11"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
+    ({"server": {"host": "100.64.0.5"}}, ["gateway_bind_host_private", "rate_limit_proxy_headers_public_bind"]),
+    (
+        {"server": {"host": "10.0.0.11"}, "rateLimit": {"trustProxyHeaders": False}},
+        ["gateway_bind_host_private", "rate_limit_proxy_headers_disabled"],
+    ),
     ({"server": {"host": "203.0.113.5"}}, ["gateway_bind_host_public", "rate_limit_proxy_headers_public_bind"]),
     ({"server": {"host": "::1", "port": 3100}}, []),
     ({"telemetry": {"logLevel": "error"}}, ["log_level_suppresses_operational_warnings"]),
@@ -195,6 +200,38 @@ def test_keys_are_looked_at_and_never_shown(tmp_path: Path, keys: str, expected:
 
     assert codes(findings, "error") == ([expected] if expected else [])
     assert not any(keys in finding.message for finding in findings if len(keys.strip(", ")) > 1)
+
+
+PROXY = ("--proxy-address", "10.0.0.2")
+
+
+def test_given_a_node_that_only_its_proxy_can_reach_then_the_missing_tls_is_all_there_is_to_say(tmp_path: Path) -> None:
+    document: Document = {**CLEAN, "server": {"host": "10.0.0.11"}}
+    (finding,) = diagnose(facts_of(settings_of(tmp_path, document, (*ARGUMENTS, *ENV_FILE, *PROXY))))
+
+    assert (finding.level, finding.code) == ("warn", "gateway_bind_host_private")
+    assert "on 10.0.0.11 for 10.0.0.2:" in finding.message
+    assert "without TLS" in finding.message
+    assert "--proxy-address" in finding.message
+
+
+def test_given_a_node_without_a_named_proxy_then_the_warning_says_who_may_connect(tmp_path: Path) -> None:
+    document: Document = {**CLEAN, "server": {"host": "fd00::11"}}
+    findings = diagnose(facts_of(settings_of(tmp_path, document, (*ARGUMENTS, *ENV_FILE))))
+
+    assert "everybody in fc00::/7" in next(one.message for one in findings if one.code == "gateway_bind_host_private")
+
+
+@pytest.mark.parametrize(
+    "host", ["203.0.113.5", "2001:db8::1", "0.0.0.0", "::", "169.254.1.1", "fe80::1", "172.32.0.1"]
+)
+def test_given_an_address_that_is_not_private_then_naming_a_proxy_does_not_make_it_one(
+    host: str, tmp_path: Path
+) -> None:
+    document: Document = {**CLEAN, "server": {"host": host}}
+    findings = diagnose(facts_of(settings_of(tmp_path, document, (*ARGUMENTS, *ENV_FILE, *PROXY))))
+
+    assert codes(findings, "error") == ["gateway_bind_host_public"]
 
 
 def test_keys_in_a_file_that_was_not_read_are_not_missing(tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def gateway(body: bytes) -> Iterator[Gateway]:
             thread.join()
 
 
-def settings(directory: Path, port: int) -> DeploySettings:
+def settings(directory: Path, port: int, host: str = "127.0.0.1") -> DeploySettings:
     document: Document = {
         "profile": "sub1b",
-        "server": {"port": port},
+        "server": {"host": host, "port": port},
         "auth": {"enabled": True},
         "prefixStore": {"enabled": True},
     }
@@ -94,6 +94,18 @@ def test_a_listener_of_another_account_gets_no_key(tmp_path: Path) -> None:
         table.write_text(f"sl local rem st\n 0: 0100007F:{port} 00000000:0000 0A 0:0 0:0 0 {os.getuid() + 7} 0 1 1\n")
         assert store_verdict(settings(tmp_path, server.server_port), ME, (str(table), "/nowhere")) is None
         assert server.keys == []
+
+
+@pytest.mark.parametrize("host", ["10.255.254.253", "fdff:ffff::1"])
+def test_an_address_that_is_not_of_this_machine_gets_no_key(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even when it can be reached: a config of another node may be looked at here."""
+    connected: list[tuple[str, int]] = []
+    monkeypatch.setattr("socket.socket.connect", lambda _, address: connected.append(address))
+    with gateway(json.dumps(HEALTH).encode()) as server:
+        assert store_verdict(settings(tmp_path, server.server_port, host), ME) is None
+    assert connected == []
 
 
 def test_without_a_gateway_there_is_nobody_to_ask(tmp_path: Path) -> None:

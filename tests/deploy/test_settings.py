@@ -41,6 +41,7 @@ SOURCES = [
         "ray.local",
     ),
     ("--memory-mib", "RAY_DEPLOY_MEMORY_MIB", "4096", "5000", "6000", "memory_mib", "None"),
+    ("--proxy-address", "RAY_DEPLOY_PROXY_ADDRESS", "10.0.0.2", "10.0.0.3", "10.0.0.4", "proxies", "()"),
     ("--gateway-runtime-binary", "RAY_GATEWAY_RUNTIME_BINARY", "/a/py", "/b/py", "/c/py", "runtime_binary", None),
     ("--caddy-binary", "RAY_DEPLOY_CADDY_BINARY", "/tmp/caddy", "/b/caddy", "/c/caddy", "caddy_binary", None),
 ]
@@ -48,7 +49,7 @@ SOURCES = [
 
 def shown(settings: DeploySettings, name: str) -> str:
     value = settings.domain.text if name == "domain" else getattr(settings, name)
-    return str(value)
+    return ",".join(value) or "()" if isinstance(value, tuple) else str(value)
 
 
 @pytest.mark.parametrize(("flag", "variable", "cli", "file", "shell", "name", "default"), SOURCES)

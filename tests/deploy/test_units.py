@@ -191,7 +191,7 @@ def test_a_neighbour_of_the_state_directory_is_not_given_to_the_account(tmp_path
         ({"profile": "tiny"}, True),
         (backend_config(), True),
         ({"profile": "tiny", "asyncQueue": {"enabled": True, "storageDir": "/var/lib/ray/q"}}, False),
-        ({"profile": "tiny", "server": {"host": "0.0.0.0"}}, False),
+        ({"profile": "tiny", "server": {"host": "10.0.0.11"}}, True),
         (upstream_at("https://a.example"), False),
         (upstream_at("http://127.0.0.1:9"), True),
     ],
@@ -221,6 +221,43 @@ def test_the_socket_listens_where_the_gateway_would(tmp_path: Path, host: str, a
     assert values(units[SOCKET_UNIT], "ListenStream") == [address]
     assert values(units[SOCKET_UNIT], "Backlog") == ["256"]
     assert (values(units[SOCKET_UNIT], "IPAddressDeny") == ["any"]) == (host in ("127.0.0.1", "localhost", "::1"))
+
+
+NODES = [
+    ("10.0.0.11", (), "10.0.0.11:3000", "localhost 10.0.0.0/8"),
+    ("172.20.1.1", (), "172.20.1.1:3000", "localhost 172.16.0.0/12"),
+    ("100.100.1.2", (), "100.100.1.2:3000", "localhost 100.64.0.0/10"),
+    ("fd00::11", (), "[fd00::11]:3000", "localhost fc00::/7"),
+    ("::ffff:192.168.1.2", (), "192.168.1.2:3000", "localhost 192.168.0.0/16"),
+    ("10.0.0.11", ("--proxy-address", "10.0.0.2"), "10.0.0.11:3000", "localhost 10.0.0.11 10.0.0.2"),
+    ("10.0.0.11", ("--proxy-address", "10.0.0.11"), "10.0.0.11:3000", "localhost 10.0.0.11"),
+    ("fd00::11", ("--proxy-address", "fd00::2,[fd00:0::3]"), "[fd00::11]:3000", "localhost fd00::11 fd00::2 fd00::3"),
+]
+
+
+@needs_systemd
+@pytest.mark.parametrize(("host", "options", "address", "allowed"), NODES)
+def test_given_a_node_of_a_pool_then_its_proxy_may_connect_and_nobody_from_outside(
+    tmp_path: Path, host: str, options: tuple[str, ...], address: str, allowed: str
+) -> None:
+    units = units_of(settings_of(backend_config(server={"host": host, "port": 3000}), tmp_path, *options))
+    assert values(units[SOCKET_UNIT], "ListenStream") == [address]
+    # The network may come up after the sockets are made.
+    assert values(units[SOCKET_UNIT], "FreeBind") == ["true"]
+    for name in (SOCKET_UNIT, GATEWAY_UNIT):
+        assert values(units[name], "IPAddressDeny") == ["any"]
+        assert values(units[name], "IPAddressAllow") == [allowed]
+    # Nobody speaks to the backend but the gateway beside it.
+    assert values(units[BACKEND_UNIT], "IPAddressAllow") == ["localhost"]
+    assert verified(units, tmp_path) == ""
+    for name, most in EXPOSURE.items():
+        assert exposure(tmp_path / name) <= most
+
+
+def test_given_a_gateway_on_loopback_then_a_named_proxy_opens_nothing(tmp_path: Path) -> None:
+    units = units_of(settings_of({"profile": "tiny"}, tmp_path, "--proxy-address", "10.0.0.2"))
+    assert values(units[SOCKET_UNIT], "IPAddressAllow") == ["localhost"]
+    assert values(units[SOCKET_UNIT], "FreeBind") == []
 
 
 def test_a_host_that_is_a_name_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from ray.config import is_loopback
 from ray.deploy.checks.catalogue import WARN, WORSE_ON_HOST, Catalogue, Found
 from ray.deploy.facts import Facts
 from ray.deploy.output import mib
+from ray.deploy.private_network import private_network
 from ray.deploy.sizing import GatewayShare, gateway_shares, reserve
 
 BUDGETS = Catalogue()
@@ -48,16 +49,18 @@ def rate_limit_by_key(facts: Facts) -> Found:
 @BUDGETS.check(
     {"rate_limit_proxy_headers_public_bind": WARN, "rate_limit_proxy_headers_disabled": WARN},
     inspects="`rateLimit.trustProxyHeaders` against `server.host`",
-    remedy="Behind a proxy bind 127.0.0.1 and set rateLimit.trustProxyHeaders to true; without one set it to false",
+    remedy="Behind a proxy bind 127.0.0.1, or name its machine with --proxy-address (RAY_DEPLOY_PROXY_ADDRESS), and "
+    "set rateLimit.trustProxyHeaders to true; without one set it to false",
 )
 def rate_limit_by_address(facts: Facts) -> Found:
     config = facts.settings.loaded.config
     if not config.rate_limit.enabled or "ip" not in config.rate_limit.key_strategy.split("+"):
         return
-    is_local = is_loopback(config.server.host)
-    if config.rate_limit.trust_proxy_headers and not is_local:
+    is_node = private_network(config.server.host) is not None
+    only_proxies = is_loopback(config.server.host) or (is_node and bool(facts.settings.proxies))
+    if config.rate_limit.trust_proxy_headers and not only_proxies:
         yield "rate_limit_proxy_headers_public_bind", "Clients that connect directly may claim any address they like"
-    elif not config.rate_limit.trust_proxy_headers and is_local:
+    elif not config.rate_limit.trust_proxy_headers and (only_proxies or is_node):
         yield "rate_limit_proxy_headers_disabled", "All clients share one limit: the proxy's address stands for them"
 
 

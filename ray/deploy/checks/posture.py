@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from ray.config import is_loopback, resolve_api_keys
 from ray.deploy.checks.catalogue import ERROR, WARN, Catalogue, Found
 from ray.deploy.facts import Facts
+from ray.deploy.private_network import private_network
 from ray.deploy.variables import DEPLOY_VARIABLES, MIN_FREE_VARIABLE, STAGING_VARIABLES
 from ray.errors import RayError
 
 POSTURE = Catalogue()
 # Those that no service reads.
 _FOR_THESE_COMMANDS = {name for name, *_ in (*DEPLOY_VARIABLES, *STAGING_VARIABLES)}
-_PRIVATE_NETWORKS = tuple(
-    map(ipaddress.ip_network, ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
-)
 
 
 @POSTURE.check(
@@ -165,27 +161,23 @@ def cache(facts: Facts) -> Found:
 @POSTURE.check(
     {"gateway_bind_host_private": WARN, "gateway_bind_host_public": ERROR},
     inspects="`server.host`",
-    remedy="Set server.host (RAY_HOST) to 127.0.0.1 and let Caddy face the network; only a node of a pool listens on "
-    "its address in a private network",
+    remedy="Set server.host (RAY_HOST) to 127.0.0.1 and let Caddy face the network. Only a node of a pool listens on "
+    "its address in a private network, one that is yours alone and better encrypted; with --proxy-address "
+    "(RAY_DEPLOY_PROXY_ADDRESS) nobody but that Caddy can connect",
 )
 def bind_address(facts: Facts) -> Found:
     host = facts.settings.loaded.config.server.host
     if is_loopback(host):
         return
-    if _is_private(host):
-        yield "gateway_bind_host_private", f"The gateway would listen on {host}, without TLS, for all of that network"
-    else:
+    network = private_network(host)
+    if network is None:
         yield "gateway_bind_host_public", f"The gateway would listen on {host}, past the proxy and its TLS"
-
-
-def _is_private(host: str) -> bool:
-    """Is it one address of a private network? (RFC 1918, RFC 6598, RFC 4193)"""
-    try:
-        address = ipaddress.ip_address(host.strip().removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in network for network in _PRIVATE_NETWORKS)
+        return
+    who = ", ".join(facts.settings.proxies) or f"everybody in {network}"
+    yield (
+        "gateway_bind_host_private",
+        f"The gateway would listen on {host} for {who}: keys, prompts and answers cross that network without TLS",
+    )
 
 
 @POSTURE.check(

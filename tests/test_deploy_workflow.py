@@ -41,7 +41,7 @@ def test_given_the_deploy_workflow_when_read_then_no_value_is_written_into_a_com
 def test_given_a_setting_of_the_workflow_when_looked_up_then_the_script_reads_it_and_operations_explains_it() -> None:
     names = re.findall(r"^          (RAY_\w+):", DEPLOY, re.MULTILINE)
 
-    assert len(names) == 16
+    assert len(names) == 17
     assert [name for name in names if name not in SCRIPT] == []
     assert [name for name in names if f"`{name}`" not in OPERATIONS] == []
 

@@ -54,12 +54,12 @@ else
 fi
 
 # Only what is set is sent, and the env file of the machine wins.
-for name in RAY_DEPLOY_SERVICE_USER RAY_DEPLOY_DOMAIN RAY_DEPLOY_INSTALL_CADDY RAY_DEPLOY_MEMORY_MIB \
-    RAY_DEPLOY_MIN_FREE_STORAGE_MIB RAY_DEPLOY_READY_TIMEOUT_SECONDS RAY_GATEWAY_RUNTIME_BINARY RAY_DEPLOY_CADDY_BINARY; do
+for name in RAY_DEPLOY_SERVICE_USER RAY_DEPLOY_DOMAIN RAY_DEPLOY_PROXY_ADDRESS RAY_DEPLOY_INSTALL_CADDY \
+    RAY_DEPLOY_MEMORY_MIB RAY_DEPLOY_MIN_FREE_STORAGE_MIB RAY_DEPLOY_READY_TIMEOUT_SECONDS RAY_GATEWAY_RUNTIME_BINARY RAY_DEPLOY_CADDY_BINARY; do
     eval "value=\${$name:-}"
     case $value in
     '') ;;
-    *[!][A-Za-z0-9./:_*-]*) fail "$name has a character that does not belong there" ;;
+    *[!][A-Za-z0-9.,/:_*-]*) fail "$name has a character that does not belong there" ;;
     *) echo "$name=$value" ;;
     esac
 done >"$work/sent/settings.env"

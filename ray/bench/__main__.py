@@ -20,11 +20,14 @@ from types import FrameType
 from ray.bench import backend_bench, gateway_bench, jobs_bench, openai_bench, prefix_bench
 from ray.bench.backend_bench import Backend
 from ray.bench.command_line import parse_options, prefix_plan
+from ray.bench.compare_command import comparison_document, comparison_text, measure_comparison
+from ray.bench.html_report import html_page
 from ray.bench.plot import scatter_svg
 from ray.bench.prefix_report import panels, prefix_document, prefix_facts, prefix_text, rows_of
 from ray.bench.prefix_sides import Model
 from ray.bench.process import MeasurementError, foreign_share, machine_ticks
 from ray.bench.report import Report, json_document, machine_facts, text_table
+from ray.bench.run_report import load_run_report
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -43,11 +46,12 @@ class Shown:
 def main(argv: list[str] | None = None) -> int:
     """Run one bench command. `argv` without the program's name; the process's own when None."""
     options = parse_options(argv)
-    measure = {"gateway": _gateway, "prefix": _prefix, "jobs": _jobs, "openai": _openai}[options.command]
+    measure = {"gateway": _gateway, "prefix": _prefix, "jobs": _jobs, "openai": _openai}
+    measure |= {"compare": _compare, "page": _page}
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        shown = measure(options)
+        shown = measure[options.command](options)
     except (MeasurementError, OSError) as error:
         print(f"ray.bench: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -110,6 +114,17 @@ def _openai(options: argparse.Namespace) -> Shown:
     rows = openai_bench.measure_openai(plan, model, options.python, _progress)
     report = Report("openai-bench", rows, {**facts, **finish()})
     return Shown(text_table(report), json_document(report), bool(report.exceeded))
+
+
+
+def _compare(options: argparse.Namespace) -> Shown:
+    comparison = measure_comparison(options)
+    return Shown(comparison_text(comparison), comparison_document(comparison), bool(comparison.worse))
+
+
+def _page(options: argparse.Namespace) -> Shown:
+    Path(options.page).write_text(html_page(load_run_report(options.report)), encoding="utf-8")
+    return Shown(f"wrote {options.page}\n", {}, False)
 
 
 def _facts(options: argparse.Namespace) -> dict[str, str]:

@@ -14,6 +14,7 @@ from ray.bench.gateway_process import MAX_CONNECTIONS
 from ray.bench.load import Address
 from ray.bench.prefix_bench import FULL, QUICK, PrefixPlan
 from ray.bench.prefix_sides import LARGEST_CONTEXT, Shape
+from ray.bench.report_options import add_compare_command, add_page_command, report_problem
 from ray.bench.workload import ORDERS_PER_TURN
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     _add_prefix_command(commands)
     _add_jobs_command(commands)
     _add_openai_command(commands)
+    add_compare_command(commands)
+    add_page_command(commands)
     options = parser.parse_args(argv)
     problem = _problem(options)
     if problem:
@@ -164,6 +167,8 @@ def _address(text: str) -> Address:
 
 def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong between options, or with the files they name."""
+    if options.command in ("compare", "page"):
+        return report_problem(options)
     if options.command == "jobs":
         missing = options.directory is not None and not Path(options.directory).is_dir()
         return f"--directory: there is no directory {options.directory}" if missing else None

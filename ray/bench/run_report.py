@@ -123,14 +123,15 @@ class RunReport:
         return {"kind": RUN_KIND, "version": RUN_VERSION, **body}
 
     @classmethod
-    def from_document(cls, document: object) -> RunReport:
-        """The report of such data. Raises `MeasurementError` that names the key which is not as it should be."""
+    def from_document(cls, document: object, *, any_version: bool = False) -> RunReport:
+        """The report of such data. Raises `MeasurementError` that names the key which is not as it should be.
+        `any_version`: read another schema version as if it were this one."""
         part = Part.of(document, _TOP)
         kind = part.text("kind")
         if kind != RUN_KIND:
             raise MeasurementError(f'this is a report of kind "{kind}", not the "{RUN_KIND}" that a run writes')
         version = part.count("version")
-        if version != RUN_VERSION:
+        if version != RUN_VERSION and not any_version:
             raise MeasurementError(
                 f"the report has schema version {version}, and this Ray reads version {RUN_VERSION}: "
                 "use the Ray that wrote it, or measure again"
@@ -149,14 +150,14 @@ class RunReport:
         )
 
 
-def load_run_report(path: str) -> RunReport:
+def load_run_report(path: str, *, any_version: bool = False) -> RunReport:
     """The report in a file. Raises `MeasurementError` that names the file, and `OSError` when it cannot be read."""
     with Path(path).open("rb") as file:
         content = file.read(LARGEST_REPORT_BYTES + 1)
     if len(content) > LARGEST_REPORT_BYTES:
         raise MeasurementError(f"{path}: larger than {LARGEST_REPORT_BYTES} bytes; is it a report of a run?")
     try:
-        return RunReport.from_document(json.loads(content))
+        return RunReport.from_document(json.loads(content), any_version=any_version)
     except (ValueError, RecursionError) as error:
         raise MeasurementError(f"{path}: not JSON ({error})") from error
     except MeasurementError as error:

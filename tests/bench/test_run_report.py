@@ -102,6 +102,10 @@ def test_what_is_not_as_documented_is_named(change: dict[str, object], message: 
     assert message in str(refused.value)
 
 
+def test_another_version_is_read_only_when_asked_for() -> None:
+    assert RunReport.from_document({**_document(), "version": 2}, any_version=True) == FULL
+
+
 @pytest.mark.parametrize("changes", [{}, {"clients": 1, "rate": 1.0}])
 def test_a_run_has_clients_or_a_rate(changes: dict[str, object]) -> None:
     settings = FULL.to_document()["settings"]

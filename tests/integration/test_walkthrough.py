@@ -1,7 +1,7 @@
 """The walkthrough of deploy/vps/README.md, block by block, in a machine within the machine.
 
-File systems, network and processes are a namespace's own: the paths are the real ones, and nothing is left behind. That
-takes root; without it the test is skipped.
+File systems, network and processes are a namespace's own: the paths are the real ones, and nothing is left behind or
+can be written that is the real machine's. That takes root (see `namespaces`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from tests.integration.backend import ROOT
 from tests.integration.conftest import Backend
+from tests.integration.namespaces import missing, need_machines
 
 WALKTHROUGH = ROOT / "deploy/vps/README.md"
 MACHINE = Path(__file__).parent / "machine"
@@ -25,6 +27,7 @@ TOOLS = ("caddy", "curl", "git", "ip", "mount", "openssl", "ssh-keygen", "system
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = "\n".join(("#!/bin/sh", 'echo "apt-get $*" >>"$MACHINE/packages"', ""))
 SECONDS = 420
+SPACES = ("mnt", "net", "pid", "ipc", "uts")
 
 # What the test does between the steps, by the heading before: it looks, and gives the next step something to do.
 BETWEEN = {
@@ -81,25 +84,22 @@ def script() -> str:
 
 
 @pytest.fixture
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def machine() -> Iterator[Path]:
     """A directory of the machine's own, which other accounts may enter."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for a machine within the machine")
-    missing = [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
-    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
-    if subprocess.run(namespaces, capture_output=True, timeout=30, check=False).returncode != 0:
-        pytest.skip("this machine allows no namespaces")
+    need_machines(TOOLS, PATH)
     with tempfile.TemporaryDirectory(prefix="ray-walkthrough-") as directory:
         place = Path(directory)
         place.chmod(0o755)
+        (place / "layers").mkdir()
+        tried = entered(place, "exit 0", {"PATH": PATH, "MACHINE": directory}, 60)
+        if tried.returncode != 0:
+            missing(f"there can be no machine within this machine: {tried.stderr[-500:]}")
         yield place
 
 
 def prepare(machine: Path, backend: Backend) -> dict[str, str]:
     """Repository, programs and artifacts; the environment of the walkthrough."""
-    for name in ("bin", "layers", "artifacts", "repository"):
+    for name in ("bin", "artifacts", "repository"):
         (machine / name).mkdir()
     shutil.copy(MACHINE / "systemctl", machine / "bin/systemctl")
     (machine / "bin/apt-get").write_text(PACKAGES)
@@ -127,18 +127,81 @@ def prepare(machine: Path, backend: Backend) -> dict[str, str]:
     }
 
 
-def inside(machine: Path, text: str, environ: dict[str, str]) -> None:
-    """Run a script in the machine. It has to come to its end."""
+def entered(machine: Path, text: str, environ: dict[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a script in the machine; it ends with everything that it has started."""
     walk = machine / "walk.sh"
     walk.write_text(text)
-    done = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
-         "sh", str(MACHINE / "enter.sh"), str(walk)],
-        env=environ, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+    # Copied, because the machine does not see what lies in /tmp.
+    enter = shutil.copy(MACHINE / "enter.sh", machine)
+    outside = " ".join(os.readlink(f"/proc/self/ns/{space}") for space in SPACES)
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
+         "--mount-proc", "sh", str(enter), str(walk)],
+        env={**environ, "OUTSIDE": outside}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=seconds, check=False,
     )  # fmt: skip
+
+
+def inside(machine: Path, text: str, environ: dict[str, str]) -> None:
+    """Run a script in the machine. It has to come to its end, and meets programs that are played by their players."""
+    played = [f'test "$(command -v {name})" = "$MACHINE/bin/{name}" || exit 1\n' for name in ("apt-get", "systemctl")]
+    done = entered(machine, "".join(played) + text, environ, SECONDS)
     logs = "".join(f"\n-- {log.name}\n{log.read_text()[-3000:]}" for log in sorted((machine / "units").glob("*.log")))
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}{logs}"
     assert done.stdout.rstrip().endswith("== end")
+
+
+# Everywhere that the walkthrough, or what it starts, could think of writing to.
+LEAVE_TRACES = """
+set -eu
+for place in /etc /etc/systemd/system /run /tmp /var /var/tmp /var/lib /var/log /usr/local/bin /srv /root /dev/shm; do
+    echo trace >"$place/ray-trace-of-the-test"
+done
+for place in / /usr /usr/bin /opt /home "$CHECKOUT"; do
+    if echo trace 2>/dev/null >"$place/ray-trace-of-the-test"; then exit 1; fi
+done
+useradd --system ray-account-of-the-test
+mount -t tmpfs tmpfs /mnt
+set -- /proc/[0-9]*
+test $# -lt 6
+test "$(ip -o link | grep -c -v ': lo:')" = 0
+echo trace >"$MACHINE/kept"
+"""
+
+
+def test_given_a_machine_when_it_writes_everywhere_then_nothing_of_it_is_outside(machine: Path) -> None:
+    mounts = Path("/proc/self/mounts").read_text()
+    environ = {"PATH": PATH, "MACHINE": str(machine), "CHECKOUT": str(ROOT)}
+
+    done = entered(machine, LEAVE_TRACES, environ, 60)
+
+    assert done.returncode == 0, done.stderr
+    assert (machine / "kept").read_text() == "trace\n"
+    assert not list((machine / "layers").iterdir())
+    for place in ("/etc", "/etc/systemd/system", "/run", "/tmp", "/var", "/var/tmp", "/var/lib", "/var/log"):
+        assert not Path(place, "ray-trace-of-the-test").exists()
+    for place in ("/usr/local/bin", "/srv", "/root", "/dev/shm", "/", "/usr", "/usr/bin", "/opt", "/home", str(ROOT)):
+        assert not Path(place, "ray-trace-of-the-test").exists()
+    assert "ray-account-of-the-test" not in Path("/etc/passwd").read_text()
+    assert Path("/proc/self/mounts").read_text() == mounts
+
+
+@pytest.mark.parametrize("program", ["enter.sh", "systemctl"])
+def test_given_the_real_machine_when_a_part_of_the_test_is_run_there_then_it_does_nothing(
+    program: str, tmp_path: Path
+) -> None:
+    """They act on the paths and processes that they find, so they look at where they are first."""
+    outside = " ".join(os.readlink(f"/proc/self/ns/{space}") for space in SPACES)
+    shutil.copy(MACHINE / program, tmp_path)
+    command = ["sh", str(tmp_path / program), "/dev/null"] if program == "enter.sh" else [sys.executable]
+    command += [] if program == "enter.sh" else [str(tmp_path / program), "stop", "x.service"]
+    for environ in ({"OUTSIDE": outside}, {}):
+        done = subprocess.run(
+            command, env={"PATH": "/nowhere:/usr/bin:/bin", "MACHINE": str(tmp_path), **environ}, timeout=30,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0
+    assert [path.name for path in tmp_path.iterdir()] == [program]
 
 
 def test_given_an_empty_machine_when_the_walkthrough_is_followed_then_it_serves_upgrades_and_restores(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from ray.bench.process import MeasurementError
-from ray.bench.run_report import RUN_KIND, RUN_VERSION, RunReport, Sample, load_run_report
+from ray.bench.run_report import RUN_KIND, RUN_VERSION, QueuePoint, RunReport, RunSettings, Sample, load_run_report
 from tests.bench.some_runs import some_run, some_settings
 
 FULL_SAMPLE = Sample(
@@ -125,3 +125,12 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:
         load_run_report(str(file))
     file.write_text(json.dumps(FULL.to_document()))
     assert load_run_report(str(file)) == FULL
+
+
+@pytest.mark.parametrize("kind", [RunReport, RunSettings, Sample, QueuePoint])
+def test_every_key_of_the_document_is_documented(kind: type) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    described = text.partition("## The report document of a run")[2]
+    for entry in fields(kind):
+        head, *rest = entry.name.split("_")
+        assert f"`{head}{''.join(word.capitalize() for word in rest)}`" in described

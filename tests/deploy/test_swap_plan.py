@@ -50,6 +50,8 @@ class Machine:
         script = swap_script(plan)
         for real, ours in ((FSTAB, self.fstab), (SYSCTL_FILE, self.sysctl_file), (SWAPPINESS_FILE, self.swappiness)):
             script = script.replace(f"'{real}'", f"'{ours}'")
+            # Whoever tests as root must not change the machine's own, however the script comes to spell them.
+            assert real not in script.replace(str(ours), "")
         return script
 
     @property

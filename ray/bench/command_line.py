@@ -15,6 +15,7 @@ from ray.bench.load import Address
 from ray.bench.prefix_bench import FULL, QUICK, PrefixPlan
 from ray.bench.prefix_sides import LARGEST_CONTEXT, Shape
 from ray.bench.report_options import add_compare_command, add_page_command, report_problem
+from ray.bench.run_options import add_run_options, run_problem
 from ray.bench.workload import ORDERS_PER_TURN
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked. Ends the process with usage and exit 2 when they make no sense."""
     parser = argparse.ArgumentParser(prog="python -m ray.bench", description="Measure Ray against its budgets.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run_command(commands)
     _add_gateway_command(commands)
     _add_prefix_command(commands)
     _add_jobs_command(commands)
@@ -56,6 +58,16 @@ def prefix_plan(options: argparse.Namespace) -> PrefixPlan:
     sizes = {name: getattr(options, name) for name, _, _ in _SIZES}
     given = {name: value for name, value in sizes.items() if value is not None}
     return replace(base, seed=options.seed, store=not options.no_store, **given)
+
+
+def _add_run_command(commands: Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="a workload against a gateway: latency, first token, tokens per second, quality, a baseline to hold",
+        description="Send a workload to a running gateway, or to one that is started for it, and report what came.",
+        epilog="The API key comes from RAY_BENCHMARK_API_KEY, or from the variable that the config names.",
+    )
+    add_run_options(run)
 
 
 def _add_gateway_command(commands: Commands) -> None:
@@ -167,6 +179,8 @@ def _address(text: str) -> Address:
 
 def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong between options, or with the files they name."""
+    if options.command == "run":
+        return run_problem(options)
     if options.command in ("compare", "page"):
         return report_problem(options)
     if options.command == "jobs":

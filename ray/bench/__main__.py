@@ -22,6 +22,7 @@ from ray.bench.backend_bench import Backend
 from ray.bench.command_line import parse_options, prefix_plan
 from ray.bench.compare_command import comparison_document, comparison_text, measure_comparison
 from ray.bench.html_report import html_page
+from ray.bench.peers_command import measure_peers, peers_document, peers_text, write_reports
 from ray.bench.plot import scatter_svg
 from ray.bench.prefix_report import panels, prefix_document, prefix_facts, prefix_text, rows_of
 from ray.bench.prefix_sides import Model
@@ -37,18 +38,20 @@ EXIT_STOPPED = 130
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A report in both forms. `missed`: a budget, target or baseline that was measured was not kept."""
+    """A report in both forms. `missed`: a budget, target or baseline that was measured was not kept.
+    `broken`: not everything that was to be measured could be."""
 
     text: str
     document: Mapping[str, object]
     missed: bool
+    broken: bool = False
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one bench command. `argv` without the program's name; the process's own when None."""
     options = parse_options(argv)
     measure = {"run": _run, "gateway": _gateway, "prefix": _prefix, "jobs": _jobs, "openai": _openai}
-    measure |= {"compare": _compare, "page": _page}
+    measure |= {"peers": _peers, "compare": _compare, "page": _page}
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -63,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
     print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="")
     # `run` has no budgets to look past: what it calls missed was asked for, or is no measurement.
-    return EXIT_FAILED if shown.missed and (options.command == "run" or options.check) else EXIT_OK
+    failed = shown.missed and (options.command == "run" or options.check)
+    return EXIT_FAILED if failed or shown.broken else EXIT_OK
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -122,6 +126,12 @@ def _openai(options: argparse.Namespace) -> Shown:
     report = Report("openai-bench", rows, {**facts, **finish()})
     return Shown(text_table(report), json_document(report), bool(report.exceeded))
 
+
+def _peers(options: argparse.Namespace) -> Shown:
+    facts = machine_facts()
+    peers = measure_peers(options, facts, _progress)
+    write_reports(options, peers, _progress)
+    return Shown(peers_text(peers), peers_document(peers), bool(peers.comparison.worse), peers.failed)
 
 
 def _compare(options: argparse.Namespace) -> Shown:

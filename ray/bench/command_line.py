@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ray.bench.gateway_process import MAX_CONNECTIONS
 from ray.bench.load import Address
+from ray.bench.peers_options import add_peers_command, peers_problem
 from ray.bench.prefix_bench import FULL, QUICK, PrefixPlan
 from ray.bench.prefix_sides import LARGEST_CONTEXT, Shape
 from ray.bench.report_options import add_compare_command, add_page_command, report_problem
@@ -43,6 +44,7 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     _add_prefix_command(commands)
     _add_jobs_command(commands)
     _add_openai_command(commands)
+    add_peers_command(commands)
     add_compare_command(commands)
     add_page_command(commands)
     options = parser.parse_args(argv)
@@ -181,6 +183,8 @@ def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong between options, or with the files they name."""
     if options.command == "run":
         return run_problem(options)
+    if options.command == "peers":
+        return peers_problem(options)
     if options.command in ("compare", "page"):
         return report_problem(options)
     if options.command == "jobs":

@@ -1,0 +1,187 @@
+"""`peers`: the same workload for Ray and for another OpenAI-compatible server, in turns within one run.
+
+A round sends every request of it to one side and then to the other, and who goes first alternates: what slows the
+machine down for a while hits both. The two sides never work at the same time, so they may share one backend or one
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ray.bench.chat_side import Asked, ChatSide, base_url, chat_body
+from ray.bench.compare_command import Comparison, compare_runs, comparison_document, comparison_text
+from ray.bench.process import MeasurementError
+from ray.bench.report_file import write_file
+from ray.bench.run_report import RunReport, RunSettings, Sample
+from ray.bench.workload_file import Workload, load_workload
+from ray.clock import iso_now
+
+PEERS_KIND = "peers-report"
+PEERS_VERSION = 1
+PEER_KEY_VARIABLE = "RAY_BENCHMARK_PEER_API_KEY"
+RAY_KEY_VARIABLE = "RAY_BENCHMARK_API_KEY"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PeersPlan:
+    """`requests`: of one round, on each side."""
+
+    workload: Workload
+    requests: int
+    rounds: int
+    clients: int
+    timeout_ms: int
+    margin: float
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a side has measured so far; its clock runs only while it is its turn."""
+
+    side: ChatSide
+    samples: list[Sample] = field(default_factory=list)
+    wall_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Both runs and their comparison: A is the peer, B is Ray. `broken_off`: which side was gone, and when."""
+
+    comparison: Comparison
+    broken_off: str | None
+
+    @property
+    def failed(self) -> bool:
+        return self.broken_off is not None
+
+
+def measure_peers(options: argparse.Namespace, facts: Mapping[str, str], progress: Progress) -> Peers:
+    """Ask both, in turns. Raises `MeasurementError` when one cannot be asked at all."""
+    workload = load_workload(options.workload)
+    plan = PeersPlan(
+        workload,
+        options.requests or len(workload.items),
+        options.rounds,
+        options.clients,
+        options.timeout_ms,
+        options.margin,
+    )
+    ray = Asked("ray", base_url(options.url), options.model, _key(RAY_KEY_VARIABLE), is_ray=True)
+    peer = Asked("peer", base_url(options.peer), options.peer_model, _key(PEER_KEY_VARIABLE))
+    for item in workload.items:
+        chat_body(item, None)
+    return asyncio.run(ask_both(plan, peer, ray, facts, progress))
+
+
+async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str, str], progress: Progress) -> Peers:
+    """The whole measurement. Each side first gets one request that is not counted."""
+    sides: list[_Taken] = []
+    broken_off: str | None = None
+    began = time.monotonic()
+    try:
+        for asked in (peer, ray):
+            sides.append(_Taken(ChatSide(asked, plan.clients, plan.timeout_ms)))
+            await _first(sides[-1].side, plan)
+        for turn in range(plan.rounds):
+            for taken in sides if turn % 2 == 0 else sides[::-1]:
+                if not await _turn(taken, plan, turn):
+                    broken_off = f"{taken.side.asked.name} answered nothing in round {turn + 1} of {plan.rounds}"
+                    break
+            if broken_off is not None:
+                break
+            left = (time.monotonic() - began) / (turn + 1) * (plan.rounds - turn - 1)
+            progress(f"round {turn + 1} of {plan.rounds} done, about {left:.0f} s left")
+    finally:
+        for taken in sides:
+            await taken.side.close()
+    before, after = (_report(taken, plan, facts, broken_off) for taken in sides)
+    return Peers(compare_runs(before, after, margin=plan.margin), broken_off)
+
+
+async def _first(side: ChatSide, plan: PeersPlan) -> None:
+    sample = await side.ask(plan.workload.items[0], 0, 0, 0.0)
+    if not sample.answered:
+        raise MeasurementError(
+            f"{side.asked.name} at {side.asked.url} does not answer POST /chat/completions: {sample.code}"
+        )
+
+
+async def _turn(taken: _Taken, plan: PeersPlan, turn: int) -> bool:
+    """A closed loop of the plan's clients; False when not one request was answered."""
+    began = time.perf_counter()
+    numbers = iter(range(turn * plan.requests, (turn + 1) * plan.requests))
+    samples: list[Sample] = []
+
+    async def client(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            place = number % len(plan.workload.items)
+            started = taken.wall_ms + (time.perf_counter() - began) * 1000
+            samples.append(await taken.side.ask(plan.workload.items[place], number, place, started))
+
+    await asyncio.gather(*(client(numbers) for _ in range(min(plan.clients, plan.requests))))
+    taken.wall_ms += (time.perf_counter() - began) * 1000
+    taken.samples += sorted(samples, key=lambda one: one.number)
+    return any(one.answered for one in samples)
+
+
+def _report(taken: _Taken, plan: PeersPlan, facts: Mapping[str, str], broken_off: str | None) -> RunReport:
+    settings = RunSettings(
+        target=taken.side.asked.url,
+        workload=plan.workload.name,
+        workload_digest=plan.workload.digest,
+        items=len(plan.workload.items),
+        requests=plan.requests * plan.rounds,
+        clients=plan.clients,
+        warmup=1,
+        no_cache=True,
+    )
+    return RunReport(
+        label=taken.side.asked.name,
+        generated_at=iso_now(),
+        settings=settings,
+        wall_ms=taken.wall_ms,
+        samples=tuple(taken.samples),
+        facts=facts,
+        broken_off=broken_off,
+    )
+
+
+def peers_text(peers: Peers) -> str:
+    return comparison_text(peers.comparison)
+
+
+def peers_document(peers: Peers) -> dict[str, object]:
+    """Both reports whole, and the comparison."""
+    return {
+        "kind": PEERS_KIND,
+        "version": PEERS_VERSION,
+        "generatedAt": iso_now(),
+        "comparison": comparison_document(peers.comparison),
+        "peer": peers.comparison.before.to_document(),
+        "ray": peers.comparison.after.to_document(),
+    }
+
+
+def write_reports(options: argparse.Namespace, peers: Peers, progress: Progress) -> None:
+    """Both reports as files of their own, for `page` and `compare`. Raises `MeasurementError`."""
+    if options.output_dir is None:
+        return
+    for run in (peers.comparison.before, peers.comparison.after):
+        path = os.path.join(options.output_dir, f"{run.label}.json")
+        write_file(path, json.dumps(run.to_document(), indent=2, ensure_ascii=False) + "\n")
+        progress(f"wrote {path}")
+
+
+def _key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise MeasurementError(f"{variable} must hold one key of visible characters")
+    return key or None

@@ -1,0 +1,82 @@
+"""The options of `peers`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ray.bench.compare_command import MARGIN_PERCENT
+from ray.bench.peers_command import PEER_KEY_VARIABLE, RAY_KEY_VARIABLE
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DEFAULT_URL = "http://127.0.0.1:3000"
+_ROUNDS = 4
+
+
+def add_peers_command(commands: Commands) -> None:
+    peers = commands.add_parser(
+        "peers",
+        help="Ray beside another OpenAI-compatible server: the same workload in turns",
+        description="Ask Ray and another server the same streamed chats, in turns, and compare. Both must be running. "
+        f"API keys come from {RAY_KEY_VARIABLE} and {PEER_KEY_VARIABLE}.",
+    )
+    peers.add_argument("--url", type=_url, default=DEFAULT_URL, metavar="URL", help=f"Ray (default {DEFAULT_URL})")
+    peers.add_argument("--peer", type=_url, required=True, metavar="URL", help="the other one; without a path: /v1")
+    peers.add_argument("--model", metavar="NAME", help="the model asked for at Ray (default: none is named)")
+    peers.add_argument("--peer-model", metavar="NAME", help="the model asked for at the other one")
+    peers.add_argument("--workload", metavar="FILE", help="JSON or JSONL (default: four built-in requests)")
+    for name, largest, default, what in (
+        ("--rounds", 100, _ROUNDS, "turns of each side"),
+        ("--requests", 10_000, None, "requests of one turn (default: every item once)"),
+        ("--clients", 64, 1, "clients that ask at once, each when its last answer is complete"),
+        ("--timeout-ms", 600_000, 180_000, "of one request"),
+    ):
+        told = what if default is None else f"{what} (default {default})"
+        peers.add_argument(name, type=_whole(largest), default=default, metavar="N", help=told)
+    peers.add_argument(
+        "--margin",
+        type=_whole(100),
+        default=MARGIN_PERCENT,
+        metavar="PERCENT",
+        help=f"a ratio that differs by less is the same (default {MARGIN_PERCENT:g})",
+    )
+    peers.add_argument("--output-dir", metavar="DIR", help="write ray.json and peer.json there, for page and compare")
+    peers.add_argument("--json", action="store_true", help="both reports and the comparison as JSON")
+    peers.add_argument("--check", action="store_true", help="exit 1 when Ray is worse in anything")
+
+
+def peers_problem(options: argparse.Namespace) -> str | None:
+    """What is wrong with the files that are named."""
+    if options.workload is not None and not Path(options.workload).is_file():
+        return f"--workload: there is no file {options.workload}"
+    return None
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.query or parts.fragment or not text.isascii() or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be http://HOST:PORT or https://…, without credentials and query")
+    if " " in text:
+        raise argparse.ArgumentTypeError("must not hold blanks")
+    return text
+
+
+def _whole(largest: int) -> Callable[[str], int]:
+    """A whole number from 1 to `largest`."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+        if not 1 <= value <= largest:
+            raise argparse.ArgumentTypeError(f"must be 1 to {largest}")
+        return value
+
+    return read

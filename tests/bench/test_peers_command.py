@@ -1,0 +1,210 @@
+"""`peers` against real gateways with scripted models: in turns, the same to both, and honest when one goes away."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ray.bench import __main__ as command
+from ray.bench.chat_side import Asked, ChatSide
+from ray.bench.compare_command import compare_runs
+from ray.bench.peers_command import (
+    Peers,
+    PeersPlan,
+    ask_both,
+    peers_document,
+    peers_text,
+    write_reports,
+)
+from ray.bench.process import MeasurementError
+from ray.bench.run_report import load_run_report
+from ray.bench.workload_file import parse_items, workload_of
+from ray.errors import RayError
+from tests.bench.some_runs import some_run
+from tests.fakes.provider import STOP, FakeProvider
+from tests.gateway.harness import Running, running
+
+WORKLOAD = workload_of("test", parse_items('{"input": "one", "seed": 1}\n{"input": "two", "seed": 2}'))
+PLAN = PeersPlan(WORKLOAD, requests=2, rounds=3, clients=2, timeout_ms=20_000, margin=5.0)
+
+
+def _asked(name: str, gateway: Running) -> Asked:
+    return Asked(name, f"http://127.0.0.1:{gateway.gateway.port}/v1", is_ray=name == "ray")
+
+
+def _ask(peer: FakeProvider, ray: FakeProvider, plan: PeersPlan = PLAN, told: list[str] | None = None) -> Peers:
+    async def main() -> Peers:
+        # The peer is a gateway too, without its response cache: it speaks the same protocol.
+        async with (
+            running({"cache": {"enabled": False}}, provider=peer) as one,
+            running(provider=ray) as other,
+        ):
+            tell = (told if told is not None else []).append
+            return await ask_both(plan, _asked("peer", one), _asked("ray", other), {"Ray": "x"}, tell)
+
+    return asyncio.run(main())
+
+
+def test_both_sides_are_asked_everything_once_per_round_and_once_before() -> None:
+    peer, ray, told = FakeProvider(), FakeProvider(), list[str]()
+    peers = _ask(peer, ray, told=told)
+    assert not peers.failed
+    for run, provider in ((peers.comparison.before, peer), (peers.comparison.after, ray)):
+        assert [one.number for one in run.samples] == list(range(6))
+        assert [one.item for one in run.samples] == [0, 1] * 3
+        assert all(one.cold for one in run.samples), "no answer comes from Ray's response cache"
+        assert len(provider.streamed) == 7
+    assert [request.messages for request in peer.streamed[:1]] == [request.messages for request in ray.streamed[:1]]
+    assert [line.partition(" done")[0] for line in told] == ["round 1 of 3", "round 2 of 3", "round 3 of 3"]
+
+
+def test_who_goes_first_alternates_and_a_side_has_its_turn_alone() -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        async with running(provider=FakeProvider()) as one, running(provider=FakeProvider()) as other:
+            asked = ChatSide.ask
+
+            async def noted(side: ChatSide, *args: object) -> object:
+                order.append(side.asked.name)
+                return await asked(side, *args)  # type: ignore[arg-type]  # passed on as they came
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ChatSide, "ask", noted)
+                await ask_both(PLAN, _asked("peer", one), _asked("ray", other), {}, lambda _: None)
+
+    asyncio.run(main())
+    assert order == ["peer", "ray", *["peer"] * 2, *["ray"] * 4, *["peer"] * 4, *["ray"] * 2]
+
+
+def test_the_clock_of_a_side_runs_only_in_its_turns() -> None:
+    peers = _ask(FakeProvider(), FakeProvider())
+    for run in (peers.comparison.before, peers.comparison.after):
+        starts = [one.started_ms for one in run.samples]
+        assert starts == sorted(starts)
+        assert all(one.started_ms + one.latency_ms <= run.wall_ms + 1 for one in run.samples)
+
+
+def test_errors_are_counted_and_end_nothing() -> None:
+    fails: list[object] = [RayError("queue_full", "full")]
+    peer = FakeProvider(["a", STOP], ["a", STOP], fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
+    peers = _ask(peer, FakeProvider(), replace(PLAN, clients=1))
+    assert not peers.failed
+    assert [one.code for one in peers.comparison.before.samples].count("queue_full") == 1
+
+
+def test_a_side_that_answers_nothing_any_more_ends_the_run_with_what_was_measured() -> None:
+    fails: list[object] = [RayError("queue_full", "full")]
+    scripts = [["a", STOP]] * 3 + [fails]
+    peers = _ask(FakeProvider(), FakeProvider(*scripts))  # type: ignore[arg-type]  # one step is an error
+    assert peers.broken_off == "ray answered nothing in round 2 of 3"
+    assert peers.failed
+    assert [one.answered for one in peers.comparison.after.samples] == [True, True, False, False]
+    assert "B was broken off" in peers_text(peers)
+
+
+def test_a_side_that_is_not_there_is_told_before_anything_is_measured() -> None:
+    async def main() -> None:
+        async with running(provider=FakeProvider()) as gateway:
+            here = _asked("peer", gateway)
+            await ask_both(PLAN, here, replace(here, name="ray", url=f"{here.url}/nowhere"), {}, lambda _: None)
+
+    with pytest.raises(MeasurementError, match=r"ray at .*/nowhere does not answer POST /chat/completions"):
+        asyncio.run(main())
+
+
+def test_a_key_is_sent_to_its_side_only() -> None:
+    async def main(key: str | None) -> Peers:
+        locked = {"auth": {"enabled": True, "apiKeyEnv": "KEYS"}}
+        async with (
+            running(provider=FakeProvider()) as one,
+            running(locked, environ={"KEYS": "secret-of-this-test-1234"}, provider=FakeProvider()) as other,
+        ):
+            ray = replace(_asked("ray", other), key=key)
+            return await ask_both(PLAN, _asked("peer", one), ray, {}, lambda _: None)
+
+    assert not asyncio.run(main("secret-of-this-test-1234")).failed
+    with pytest.raises(MeasurementError, match="ray at"):
+        asyncio.run(main(None))
+
+
+def test_both_reports_can_be_written_and_read_again(tmp_path: Path) -> None:
+    peers, told = _ask(FakeProvider(), FakeProvider()), list[str]()
+    write_reports(argparse.Namespace(output_dir=str(tmp_path / "new")), peers, told.append)
+    assert load_run_report(str(tmp_path / "new" / "peer.json")) == peers.comparison.before
+    assert load_run_report(str(tmp_path / "new" / "ray.json")) == peers.comparison.after
+    assert len(told) == 2
+    write_reports(argparse.Namespace(output_dir=None), peers, told.append)
+    assert len(told) == 2
+    document = json.loads(json.dumps(peers_document(peers), allow_nan=False))
+    assert (document["kind"], document["version"]) == ("peers-report", 1)
+    assert document["ray"]["label"] == "ray"
+    assert document["comparison"]["a"]["label"] == "peer"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--peer", "ftp://a"],
+        ["--peer", "http://user:secret@a"],
+        ["--peer", "http://a/v1?x=1"],
+        ["--peer", "http://a b"],
+        ["--peer", "nothing"],
+        ["--peer", "http://a", "--url", "http://"],
+        ["--peer", "http://a", "--rounds", "0"],
+        ["--peer", "http://a", "--clients", "65"],
+        ["--peer", "http://a", "--margin", "101"],
+        ["--peer", "http://a", "--workload", "/no/such/file"],
+    ],
+)
+def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["peers", *argv])
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, peers: Peers) -> Callable[..., int]:
+    monkeypatch.setattr(command, "measure_peers", lambda *_: peers)
+    return lambda *argv: command.main(["peers", "--peer", "http://127.0.0.1:1", *argv])
+
+
+def test_being_slower_is_only_a_failure_with_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast, slow = (some_run([base + number % 7 for number in range(80)]) for base in (100.0, 300.0))
+    run = _command(monkeypatch, Peers(compare_runs(fast, slow), None))
+    assert run() == 0
+    assert "B is worse in: latency" in capsys.readouterr().out
+    assert run("--check") == 1
+    capsys.readouterr()
+    assert run("--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "peers-report"
+
+
+def test_a_run_that_broke_off_is_a_failure_and_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = some_run([100.0, 110.0])
+    assert _command(monkeypatch, Peers(compare_runs(one, one), "ray answered nothing in round 2 of 3"))() == 1
+    assert "latency" in capsys.readouterr().out
+
+
+def test_a_server_that_is_not_there_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_BENCHMARK_PEER_API_KEY", raising=False)
+    with socket.socket() as bound:
+        # Bound and not listening: nobody else gets this port, and connecting is refused.
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        assert command.main(["peers", "--peer", url, "--url", url]) == 1
+    assert "peer at" in capsys.readouterr().err

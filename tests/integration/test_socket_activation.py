@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,9 @@ class Manager:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def text(self) -> str:
         return self.log.read_text("utf-8", "replace")
@@ -240,31 +244,80 @@ def test_given_load_when_restarted_again_and_again_then_nobody_is_refused_and_no
         assert (one["host"], one["port"]) == ("127.0.0.1", manager.port)
 
 
+class Backend(ThreadingHTTPServer):
+    """Answers a chat completion when the test lets it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Completion)
+        self.asked = threading.Event()
+        self.may_answer = threading.Event()
+
+
+class Completion(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Backend)
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.set()
+        assert self.server.may_answer.wait(60)
+        if asked.get("stream"):
+            chunk = {"choices": [{"index": 0, "delta": {"content": "done"}, "finish_reason": "stop"}]}
+            self._send("text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n")
+        else:
+            message = {"role": "assistant", "content": "done"}
+            document = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+            self._send("application/json", json.dumps(document))
+
+    def do_GET(self) -> None:
+        self._send("application/json", json.dumps({"object": "list", "data": [{"id": "m"}]}))
+
+    def _send(self, kind: str, text: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tests are quiet."""
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    with Backend() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.may_answer.set()
+            server.shutdown()
+            thread.join()
+
+
 def test_given_a_long_answer_when_restarted_then_it_ends_in_the_old_gateway_and_the_next_waits_for_the_new_one(
-    tmp_path: Path,
+    tmp_path: Path, backend: Backend
 ) -> None:
-    slow = config(tmp_path, model={"adapter": {"kind": "mock", "latencyMs": 1500}})
+    url = f"http://127.0.0.1:{backend.server_port}"
+    adapter = {"kind": "openai-compatible", "baseUrl": url, "modelRef": "m", "timeoutMs": 60_000}
+    slow = config(tmp_path, model={"adapter": adapter, "warmOnBoot": False})
+    slow["scheduler"] = {"requestTimeoutMs": 60_000}
     with managed(tmp_path, slow) as manager:
         connection = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
         connection.request("POST", "/v1/infer", body_of("a long one"), JSON)
-
-        def in_flight() -> bool:
-            probe = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
-            probe.request("GET", "/readyz")
-            answer = json.loads(probe.getresponse().read())
-            probe.close()
-            return bool(answer["inFlight"] == 1)
-
-        wait_until(in_flight, 30, "the answer is being made")
+        wait_until(lambda: backend.asked.is_set() or manager.ended(), 60, "the backend is asked")
+        assert not manager.ended(), manager.text()
         old = manager.process
         assert old is not None
         old.send_signal(signal.SIGTERM)
         wait_until(lambda: bool(manager.entries("gateway shutting down")), 30, "the old gateway drains")
         waiting = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
         waiting.request("GET", "/livez")
+        backend.may_answer.set()
         response = connection.getresponse()
         assert (response.status, response.getheader("connection")) == (200, "close")
-        assert json.loads(response.read())["output"]
+        assert json.loads(response.read())["output"] == "done"
         connection.close()
         assert old.wait(45) == 0
         manager.start()

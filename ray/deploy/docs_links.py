@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from ray.deploy.failures import DeployError
+from ray.deploy.reading import read_text
 
 SKIPPED_DIRECTORIES = frozenset(
     {
@@ -179,8 +179,8 @@ class _Checker:
         try:
             text = self._read(path)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return Document(path, 0, (BrokenLink(UNREADABLE, f"{path} cannot be read: {reason}", path, 0, ""),))
+            reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            return Document(path, 0, (BrokenLink(UNREADABLE, f"{path} {reason}", path, 0, ""),))
         links, broken = 0, []
         for line, target in local_links(text):
             links += 1
@@ -226,16 +226,7 @@ class _Checker:
 
     def _read(self, path: str) -> str:
         """The text of a document. Raises OSError, and ValueError with a reason."""
-        if not stat.S_ISREG(os.stat(self._at(path)).st_mode):  # before it is opened: a pipe would be waited for
-            raise ValueError("not a regular file")
-        with open(self._at(path), "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8 text") from None
+        return read_text(self._at(path), MAX_BYTES)
 
 
 def _decoded(text: str) -> str | None:

@@ -9,13 +9,12 @@ a closing quote. A refusal never repeats the value.
 from __future__ import annotations
 
 import errno
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ray.deploy.failures import DeployError
+from ray.deploy.reading import read_regular
 
 MAX_BYTES = 65_536
 MAX_ASSIGNMENTS = 512
@@ -53,11 +52,7 @@ def read_env_file(path: str) -> EnvFile:
 
 def _content(path: str) -> bytes:
     try:
-        # Before opening: opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DeployError(f"The env file {path} must be a regular file")
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        return read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         raise DeployError(f"The env file {path} does not exist") from None
     except OSError as error:
@@ -65,9 +60,8 @@ def _content(path: str) -> bytes:
             hint = "it normally belongs to root with mode 0600, so run this with sudo"
             raise DeployError(f"The env file {path} is not readable: {hint}") from None
         raise DeployError(f"The env file {path} cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise DeployError(f"The env file {path} must be at most {MAX_BYTES} bytes")
-    return content
+    except ValueError as problem:
+        raise DeployError(f"The env file {path} {problem}") from None
 
 
 def parse_env(text: str, path: str) -> dict[str, str]:

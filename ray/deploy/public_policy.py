@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ray.config import Config, config_document
 from ray.deploy.findings import Finding
+from ray.deploy.reading import read_regular
 
 MAX_BYTES = 262_144
 SUFFIX = ".public.json"
@@ -204,15 +204,13 @@ def is_public_name(path: str) -> bool:
 def unreadable_policy(path: str) -> Finding | None:
     """What keeps a file that is public by its name from being looked at, or None."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return _unreadable(path, "is not a regular file")
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            return _unreadable(path, f"is larger than {MAX_BYTES} bytes")
-        document = json.loads(content)
+        content = read_regular(path, MAX_BYTES)
     except OSError as error:
-        return _unreadable(path, error.strerror or str(error))
+        return _unreadable(path, f"cannot be read ({error.strerror or error})")
+    except ValueError as problem:
+        return _unreadable(path, str(problem))
+    try:
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:
         return _unreadable(path, f"is not JSON: {error}")
     if not isinstance(document, dict):

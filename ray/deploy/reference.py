@@ -16,6 +16,7 @@ from ray.deploy.caddy import POOL_FILE
 from ray.deploy.failures import DeployError
 from ray.deploy.findings import Finding
 from ray.deploy.machine import Machine
+from ray.deploy.reading import read_text
 from ray.deploy.settings import load_settings
 from ray.deploy.sizing import size
 from ray.deploy.units import BACKEND_UNIT, GATEWAY_UNIT, SOCKET_UNIT
@@ -106,7 +107,7 @@ def _compared(cwd: str, name: str, wanted: str | None) -> Finding | None:
             return Finding("error", UNEXPECTED_BACKEND, f"{shown} is there, and {CONFIG_NAME} launches no backend")
         return None
     try:
-        text = _read(path)
+        text = read_text(path, MAX_FILE_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
         return Finding("error", UNUSABLE, f"{shown} cannot be read ({reason}): {REMEDY}")
@@ -115,15 +116,3 @@ def _compared(cwd: str, name: str, wanted: str | None) -> Finding | None:
     if text == wanted:
         return None
     return Finding("error", FILES[name][1], f"{shown} is not what is rendered from {CONFIG_NAME} now: {REMEDY}")
-
-
-def _read(path: str) -> str:
-    """The text of a small regular file, line ends as on Unix. Raises OSError, ValueError."""
-    with open(path, "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"is larger than {MAX_FILE_BYTES} bytes")
-    try:
-        return data.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import grp
 import hashlib
 import os
-import stat
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from io import FileIO
 
 from ray.deploy.account import read_account
 from ray.deploy.failures import DeployError
 from ray.deploy.launch_flags import MAX_NAMED_FLAGS, missing_flags
 from ray.deploy.probes import HELP_CAP_BYTES, Identity, run_probe
+from ray.deploy.reading import open_regular
 from ray.deploy.sizing import ceil_mib
 from ray.deploy.staging_plan import LARGEST_BINARY_BYTES, Artifact, StagingPlan
 from ray.deploy.variables import ARTIFACTS_DIRECTORY, MEMORY_VARIABLE
@@ -77,17 +77,14 @@ def _group_number(group: str) -> int | None:
         return None
 
 
-def open_source(path: str) -> BinaryIO:
+def open_source(path: str) -> FileIO:
     """A regular file open for reading, symbolic links followed. Raises `DeployError`."""
     try:
-        # A FIFO in its place would hold an ordinary open() up for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return open_regular(path)
     except OSError as error:
         raise DeployError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DeployError(f"{path} is no regular file")
-    return open(descriptor, "rb", buffering=0)
+    except ValueError as problem:
+        raise DeployError(f"{path} {problem}") from None
 
 
 def source_bytes(path: str) -> int:

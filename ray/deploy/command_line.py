@@ -8,6 +8,7 @@ status: 0 fine, 1 findings or a failure, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,9 @@ EXIT_INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None, out: TextIO | None = None) -> int:
     """Run one command; the exit status. Without arguments: the process's own."""
-    out = sys.stdout if out is None else out
+    if out is None:
+        # None when the caller has closed it (`>&-`): then only the exit status is wanted.
+        out = sys.stdout if sys.stdout is not None else io.StringIO()
     try:
         arguments = _checked(sys.argv[1:] if argv is None else argv)
         status = _run(arguments, os.environ if environ is None else environ, out)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import stat
 
 from ray.deploy.failures import DeployError
-from ray.deploy.paths import absolute, under
+from ray.deploy.paths import absolute, path_option, under
 
 MAX_CONFIGS = 128
 DEFAULT_CONFIG_DIRECTORY = "examples/config"
+
+
+def add_directory_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that `directories` reads."""
+    parser.add_argument("--cwd", metavar="PATH", default=".", help="base of relative paths (default: this directory)")
+    parser.add_argument(
+        "--config-dir",
+        metavar="PATH",
+        default=DEFAULT_CONFIG_DIRECTORY,
+        help=f"directory of the configs, inside --cwd (default: {DEFAULT_CONFIG_DIRECTORY})",
+    )
+
+
+def directories(options: argparse.Namespace) -> tuple[str, str]:
+    """The working directory and the directory of the configs, absolute. Raises `UsageError`, `DeployError`."""
+    cwd = path_option(options.cwd, "--cwd")
+    return cwd, path_option(options.config_dir, "--config-dir", cwd)
 
 
 def config_files(cwd: str, directory: str, suffix: str = ".json", *, most: int = MAX_CONFIGS) -> list[str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from typing import TextIO
 
 from ray.deploy.docs_links import BrokenLink, Document, check_links
-from ray.deploy.failures import UsageError
 from ray.deploy.output import print_json, table
-from ray.deploy.paths import absolute, path_problem
+from ray.deploy.paths import path_option
 from ray.deploy.settings import add_json_argument
 
 
@@ -21,10 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """0: every link leads somewhere."""
-    problem = path_problem(options.cwd)
-    if problem is not None:
-        raise UsageError(f"--cwd {problem}")
-    documents = check_links(absolute(options.cwd, os.getcwd()))
+    documents = check_links(path_option(options.cwd, "--cwd"))
     broken = [link for document in documents for link in document.broken]
     links = sum(document.links for document in documents)
     if options.json:

@@ -43,6 +43,11 @@ class Check(Generic[Subject_contra]):
     levels: Mapping[str, str] = field(default_factory=dict)
 
 
+def count(findings: Iterable[Finding], level: Level) -> int:
+    """How many are of this level."""
+    return sum(finding.level == level for finding in findings)
+
+
 def has_errors(findings: Iterable[Finding]) -> bool:
     """Is there a finding that makes `render` refuse and `validate` and `doctor` exit with 1?"""
     return any(finding.level == "error" for finding in findings)

@@ -12,7 +12,7 @@ from ray.deploy.failures import DeployError
 from ray.deploy.fit import ModelMemory, ServerShape, largest_context, memory_of, server_shape
 from ray.deploy.machine import read_machine
 from ray.deploy.output import mib, print_json, table
-from ray.deploy.paths import absolute
+from ray.deploy.paths import absolute, path_option
 from ray.deploy.settings import DeploySettings, add_json_argument, add_settings_arguments, load_settings
 from ray.deploy.sizing import MemoryLimits, Sizing, Verdict, ceil_mib, launch_profile, size, verdict
 from ray.providers import Gguf, GgufError, read_gguf
@@ -67,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """0: it fits, with or without room to spare. 1: it does not, or nothing can be said."""
-    fit = weigh(load_settings(options, environ), options.model)
+    settings = load_settings(options, environ)
+    fit = weigh(settings, None if options.model is None else path_option(options.model, "--model", settings.cwd))
     if options.json:
         print_json(_document(fit), out)
     else:
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
 
 
 def weigh(settings: DeploySettings, model: str | None) -> Fit:
-    """Weigh the config's backend with the model file `model`, or the config's own. Raises `DeployError`."""
+    """Weigh the config's backend with the model file `model` (absolute), or the config's own. Raises `DeployError`."""
     config = settings.loaded.config
     profile = launch_profile(config)
     if profile is None:
@@ -89,7 +90,7 @@ def weigh(settings: DeploySettings, model: str | None) -> Fit:
     assert sizing.backend is not None  # there is a launch profile
     server = server_shape(profile, config.prefix_store)
     try:
-        gguf = read_gguf(absolute(model or profile.model_path, settings.cwd))
+        gguf = read_gguf(model or absolute(profile.model_path, settings.cwd))
         return Fit(
             settings=settings,
             gguf=gguf,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -12,7 +11,7 @@ from ray.config import load_config
 from ray.deploy.config_files import is_inside, shown
 from ray.deploy.failures import UsageError
 from ray.deploy.output import print_json, table
-from ray.deploy.paths import absolute, path_problem
+from ray.deploy.paths import path_option
 from ray.deploy.settings import add_json_argument
 
 DEFAULT_CONFIG = "./examples/config/ray.tiny.json"
@@ -43,8 +42,8 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
     """0: the gateway did all that was asked. The environment is not looked at: neither keys nor overrides leak in."""
     from ray.deploy.gateway_smoke import Trial, run_trial  # it brings a whole gateway along; wrong usage needs none
 
-    cwd = _path(options.cwd, "--cwd", os.getcwd())
-    config_path = _path(options.config, "--config", cwd)
+    cwd = path_option(options.cwd, "--cwd")
+    config_path = path_option(options.config, "--config", cwd)
     if not is_inside(config_path, cwd):
         raise UsageError(f"--config must lie inside {cwd}; name another directory with --cwd")
     trial = Trial(
@@ -62,13 +61,6 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
     else:
         out.write(_text(summary))
     return 0
-
-
-def _path(text: str, name: str, cwd: str) -> str:
-    problem = path_problem(text)
-    if problem is not None:
-        raise UsageError(f"{name} {problem}")
-    return absolute(text, cwd)
 
 
 def _number(text: str, name: str, largest: int) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from typing import TextIO
 
-from ray.deploy.config_files import DEFAULT_CONFIG_DIRECTORY, config_files, shown
+from ray.deploy.config_files import add_directory_arguments, config_files, directories, shown
 from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.output import print_json, table
-from ray.deploy.paths import absolute, path_problem
 from ray.deploy.principals import principal_problem
 from ray.deploy.settings import add_json_argument, load_settings
 from ray.deploy.staging_plan import Sources, make_plan
@@ -20,13 +18,7 @@ from ray.errors import RayError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cwd", metavar="PATH", help="base of relative paths (default: this directory)")
-    parser.add_argument(
-        "--config-dir",
-        metavar="PATH",
-        default=DEFAULT_CONFIG_DIRECTORY,
-        help=f"directory of the configs, inside the working directory (default: {DEFAULT_CONFIG_DIRECTORY})",
-    )
+    add_directory_arguments(parser)
     parser.add_argument("--user", metavar="NAME|UID", default=DEFAULT_USER, help=f"(default: {DEFAULT_USER})")
     parser.add_argument("--group", metavar="NAME|GID", help="(default: the account's primary group)")
     add_json_argument(parser)
@@ -34,15 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, _environ: Mapping[str, str], out: TextIO) -> int:
     for option, problem in (
-        ("--cwd", path_problem(options.cwd or ".")),
-        ("--config-dir", path_problem(options.config_dir)),
         ("--user", principal_problem(options.user)),
         ("--group", principal_problem(options.group or DEFAULT_USER)),
     ):
         if problem is not None:
             raise UsageError(f"{option} {problem}")
-    cwd = absolute(options.cwd or ".", os.getcwd())
-    paths = config_files(cwd, options.config_dir, ".public.json")
+    cwd, directory = directories(options)
+    paths = config_files(cwd, directory, ".public.json")
     results = [_result(path, cwd, options) for path in paths]
     errors = sum("errorMessage" in result for result in results)
     if options.json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from ray.deploy.failures import DeployError, UsageError
+
 MAX_PATH_BYTES = 4_096
 # What a hardened unit does not see: ProtectHome=, PrivateTmp=, and what ProtectSystem= makes read-only.
 HOME_PROTECTED = ("/home", "/root", "/run/user")
@@ -42,6 +44,26 @@ def program_problem(text: str, hidden: tuple[str, ...]) -> str | None:
 def absolute(path: str, cwd: str) -> str:
     """`path` against `cwd`, normalised as text: symbolic links are kept."""
     return normalised(os.path.join(cwd, path))
+
+
+def from_here(path: str) -> str:
+    """`path` against the directory this process stands in. Raises `DeployError` when that was removed meanwhile."""
+    if path.startswith("/"):
+        return normalised(path)
+    try:
+        return absolute(path, os.getcwd())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeployError(f"The directory you stand in cannot be used ({reason}): `cd` to another") from None
+
+
+def path_option(text: str, option: str, cwd: str | None = None) -> str:
+    """The path that `option` names, absolute: against `cwd`, or the directory this process stands in. Raises
+    `UsageError`, and `DeployError` as `from_here` does."""
+    problem = path_problem(text)
+    if problem is not None:
+        raise UsageError(f"{option} {problem}")
+    return from_here(text) if cwd is None else absolute(text, cwd)
 
 
 def normalised(path: str) -> str:

@@ -13,7 +13,8 @@ from typing import TextIO
 from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.findings import Finding, has_errors
 from ray.deploy.output import count_of, findings_table, print_json
-from ray.deploy.paths import absolute, path_problem
+from ray.deploy.paths import path_option
+from ray.deploy.reading import read_text
 from ray.deploy.settings import add_json_argument
 
 VERSION_FILE = "ray/version.py"
@@ -46,10 +47,7 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
     version = options.version
     if len(version) > MAX_VERSION_CHARS or SEMVER.fullmatch(version) is None:
         raise UsageError("VERSION must be a semantic version without v, such as 1.2.3 or 1.3.0-rc.1")
-    problem = path_problem(options.cwd)
-    if problem is not None:
-        raise UsageError(f"--cwd {problem}")
-    cwd = absolute(options.cwd, os.getcwd())
+    cwd = path_option(options.cwd, "--cwd")
     findings = check_release(cwd, version, environ)
     is_ready = not has_errors(findings)
     if options.json:
@@ -161,10 +159,8 @@ def _ask_git(cwd: str, environ: Mapping[str, str], *arguments: str) -> str:
 def _text(cwd: str, name: str) -> str:
     path = os.path.join(cwd, name)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        return read_text(path, MAX_FILE_BYTES)
     except OSError as error:
         raise DeployError(f"{path} cannot be read ({error.strerror or error}): name the tree with --cwd") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise DeployError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    return data.decode("utf-8", "replace").replace("\r\n", "\n")
+    except ValueError as problem:
+        raise DeployError(f"{path} {problem}: name the tree with --cwd") from None

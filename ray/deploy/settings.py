@@ -8,7 +8,6 @@ judged only when its option is absent.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from ray.config import LoadedConfig, load_config
 from ray.deploy.env_file import EnvFile, read_env_file
 from ray.deploy.failures import DeployError, UsageError
-from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, normalised, path_problem, program_problem
+from ray.deploy.paths import HOME_PROTECTED, PRIVATE_TMP, absolute, from_here, normalised, path_problem, program_problem
 from ray.deploy.principals import principal_problem
 from ray.deploy.private_network import proxies_of, proxies_problem
 from ray.deploy.site_address import SiteAddress, parse_site_address
@@ -169,7 +168,7 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> De
 
 def _working_directory(path: str) -> str:
     """The directory of the service. What the shell stands in is judged, too: it ends up in the unit."""
-    cwd = absolute(path, os.getcwd())
+    cwd = from_here(path)
     problem = path_problem(cwd)
     if problem is not None:
         raise DeployError(f"The working directory {cwd!r} {problem}: name another with --cwd")

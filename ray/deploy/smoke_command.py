@@ -14,12 +14,12 @@ from typing import TextIO
 
 from ray.deploy.bundle import make_bundle
 from ray.deploy.checks import diagnose
-from ray.deploy.config_files import DEFAULT_CONFIG_DIRECTORY, config_files, shown
+from ray.deploy.config_files import add_directory_arguments, config_files, directories, shown
 from ray.deploy.facts import gather
-from ray.deploy.failures import DeployError, UsageError
-from ray.deploy.findings import Finding
+from ray.deploy.failures import DeployError
+from ray.deploy.findings import Finding, count
 from ray.deploy.output import MARKS, mib, print_json, table
-from ray.deploy.paths import absolute, path_problem
+from ray.deploy.paths import absolute
 from ray.deploy.reference import DOMAIN, ENV_FILE, MACHINE, Reference, compare_reference, write_reference
 from ray.deploy.settings import add_json_argument, load_settings
 from ray.deploy.sizing import Sizing
@@ -42,11 +42,11 @@ class Rendered:
 
     @property
     def errors(self) -> int:
-        return sum(finding.level == "error" for finding in self.findings)
+        return count(self.findings, "error")
 
     @property
     def warnings(self) -> int:
-        return sum(finding.level == "warn" for finding in self.findings)
+        return count(self.findings, "warn")
 
     def document(self) -> dict[str, object]:
         """As it stands in JSON."""
@@ -72,13 +72,7 @@ class Rendered:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cwd", metavar="PATH", default=".", help="directory of relative paths (default: this one)")
-    parser.add_argument(
-        "--config-dir",
-        metavar="PATH",
-        default=DEFAULT_CONFIG_DIRECTORY,
-        help=f"directory of the configs, inside it (default: {DEFAULT_CONFIG_DIRECTORY})",
-    )
+    add_directory_arguments(parser)
     parser.add_argument("--domain", metavar="ADDR", default=DOMAIN, help=f"address of the site (default: {DOMAIN})")
     parser.add_argument(
         "--gateway-runtime-binary",
@@ -98,16 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """0: everything renders, and the reference files are what is rendered now."""
-    problem = path_problem(options.cwd) or path_problem(options.config_dir)
-    if problem is not None:
-        raise UsageError(f"--cwd and --config-dir {problem}")
-    cwd = absolute(options.cwd, os.getcwd())
-    paths = _configs(cwd, options.config_dir)
+    cwd, directory = directories(options)
+    paths = _configs(cwd, directory)
     if options.update:
-        write_reference(cwd, options.config_dir)
+        write_reference(cwd, directory)
     clean = {name: text for name, text in environ.items() if not name.startswith("RAY_")}
     results = [_rendered(path, cwd, options, clean) for path in paths]
-    reference = compare_reference(cwd, options.config_dir)
+    reference = compare_reference(cwd, directory)
     errors = sum(result.errors for result in results) + len(reference.findings)
     warnings = sum(result.warnings for result in results)
     if options.json:

@@ -4,7 +4,6 @@ they will be made. The env file is read, never run, and only its paths and its t
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from ray.deploy.env_file import read_env_file
 from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.numbers import count_problem
 from ray.deploy.output import mib, print_json, table
-from ray.deploy.paths import absolute, normalised, path_problem
+from ray.deploy.paths import from_here, normalised, path_option, path_problem
 from ray.deploy.places import above, look_at
 from ray.deploy.probes import LOOK_SECONDS, within
 from ray.deploy.settings import LARGEST_MIB, add_json_argument
@@ -70,12 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
-    cwd = os.getcwd()
-    if options.env_file is not None and (problem := path_problem(options.env_file)) is not None:
-        raise UsageError(f"--env-file {problem}")
-    values = {} if options.env_file is None else read_env_file(absolute(options.env_file, cwd)).values
+    values = {} if options.env_file is None else read_env_file(path_option(options.env_file, "--env-file")).values
     threshold, source = _threshold(options.min_free_mib, values, environ)
-    paths = _named_paths(options.path) if options.path else _usual_paths(values, cwd)
+    paths = _named_paths(options.path) if options.path else _usual_paths(values)
     checks = [_check(path, threshold) for path in paths]
     ok = all(check.ok for check in checks)
     if options.json:
@@ -164,25 +160,25 @@ def _named_paths(paths: list[str]) -> list[str]:
     return list(dict.fromkeys(normalised(path) for path in paths))
 
 
-def _usual_paths(values: Mapping[str, str], cwd: str) -> list[str]:
+def _usual_paths(values: Mapping[str, str]) -> list[str]:
     paths = dict.fromkeys(DEFAULT_PATHS)
     for names in SERVICE_VARIABLES:
         name = next((name for name in names if values.get(name, "").strip()), None)
         if name is not None:
-            paths[_variable_path(name, values[name], None)] = None
+            paths[_variable_path(name, values[name], must_be_absolute=True)] = None
     for name in SOURCE_VARIABLES:
         if values.get(name, "").strip():
-            paths[_variable_path(name, values[name], cwd)] = None
+            paths[_variable_path(name, values[name], must_be_absolute=False)] = None
     if len(paths) > MAX_PATHS:
         raise DeployError(f"The env file makes {len(paths)} paths to look at; at most {MAX_PATHS} are allowed")
     return list(paths)
 
 
-def _variable_path(name: str, text: str, cwd: str | None) -> str:
-    """Absolute; against `cwd` where one is given."""
+def _variable_path(name: str, text: str, *, must_be_absolute: bool) -> str:
+    """The service's own paths have to be absolute; sources may be named from the directory one stands in."""
     problem = path_problem(text)
-    if problem is None and cwd is None and not text.startswith("/"):
+    if problem is None and must_be_absolute and not text.startswith("/"):
         problem = "must be an absolute path"
     if problem is not None:
         raise DeployError(f"{name} {problem}", code="deploy_variable_invalid")
-    return absolute(text, cwd or "/")
+    return from_here(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -11,7 +10,7 @@ from ray.deploy.env_file import read_env_file
 from ray.deploy.failures import DeployError, UsageError
 from ray.deploy.numbers import count_problem
 from ray.deploy.output import mib, print_json, table
-from ray.deploy.paths import absolute, path_problem
+from ray.deploy.paths import path_option
 from ray.deploy.settings import LARGEST_MIB, add_json_argument
 from ray.deploy.swap_plan import (
     DEFAULT_MIN_FREE_AFTER_MIB,
@@ -74,13 +73,12 @@ def _plan(options: argparse.Namespace, environ: Mapping[str, str]) -> SwapPlan:
 
 def _min_free(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """The variable is judged only when its option is absent."""
-    if options.env_file is not None and (problem := path_problem(options.env_file)) is not None:
-        raise UsageError(f"--env-file {problem}")
+    env_file = None if options.env_file is None else path_option(options.env_file, "--env-file")
     default = DEFAULT_MIN_FREE_AFTER_MIB
     if options.min_free_after_mib is None:
         values = dict(environ)
-        if options.env_file is not None:
-            values |= read_env_file(absolute(options.env_file, os.getcwd())).values
+        if env_file is not None:
+            values |= read_env_file(env_file).values
         text = values.get(MIN_FREE_VARIABLE, "").strip()
         if text and (problem := count_problem(text, 0, LARGEST_MIB)) is not None:
             raise DeployError(f"{MIN_FREE_VARIABLE} {problem}", code="deploy_variable_invalid")

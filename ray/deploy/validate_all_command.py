@@ -7,19 +7,17 @@ are taken from the environment, or a placeholder. An exception is one error of i
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
 from ray.deploy.checks import diagnose
-from ray.deploy.config_files import DEFAULT_CONFIG_DIRECTORY, config_files, shown
+from ray.deploy.config_files import add_directory_arguments, config_files, directories, shown
 from ray.deploy.facts import gather
-from ray.deploy.failures import DeployError, UsageError
-from ray.deploy.findings import Finding
+from ray.deploy.failures import DeployError
+from ray.deploy.findings import Finding, count
 from ray.deploy.machine import Machine, read_machine
 from ray.deploy.output import MARKS, print_json
-from ray.deploy.paths import path_problem
 from ray.deploy.public_policy import is_public_name, policy_findings, unreadable_policy
 from ray.deploy.settings import add_json_argument, load_settings
 from ray.errors import RayError
@@ -39,11 +37,11 @@ class Result:
 
     @property
     def errors(self) -> int:
-        return sum(finding.level == "error" for finding in self.findings)
+        return count(self.findings, "error")
 
     @property
     def warnings(self) -> int:
-        return sum(finding.level == "warn" for finding in self.findings)
+        return count(self.findings, "warn")
 
     def document(self) -> dict[str, object]:
         """As it stands in JSON."""
@@ -57,22 +55,16 @@ class Result:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cwd", metavar="PATH", help="directory that paths start from (default: this directory)")
-    parser.add_argument(
-        "--config-dir",
-        metavar="PATH",
-        default=DEFAULT_CONFIG_DIRECTORY,
-        help=f"directory of the configs, inside --cwd (default: {DEFAULT_CONFIG_DIRECTORY})",
-    )
+    add_directory_arguments(parser)
     parser.add_argument("--fail-on-warn", action="store_true", help="exit with 1 for warnings, too")
     parser.add_argument("--verbose", action="store_true", help="show warnings")
     add_json_argument(parser)
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
-    cwd = os.path.abspath(options.cwd or os.getcwd())
+    cwd, directory = directories(options)
     keys = environ.get(KEYS_VARIABLE, "")
-    results = validate_directory(cwd, options.config_dir, keys if keys.strip() else PLACEHOLDER_KEY, read_machine())
+    results = validate_directory(cwd, directory, keys if keys.strip() else PLACEHOLDER_KEY, read_machine())
     errors, warnings = sum(result.errors for result in results), sum(result.warnings for result in results)
     is_ok = not errors and not (warnings and options.fail_on_warn)
     if options.json:
@@ -92,9 +84,6 @@ def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) ->
 
 def validate_directory(cwd: str, directory: str, keys: str, machine: Machine) -> list[Result]:
     """Every `*.json` of `directory`, sorted. Raises `DeployError`: outside `cwd`, unreadable, none, or too many."""
-    problem = path_problem(directory)
-    if problem is not None:
-        raise UsageError(f"--config-dir {problem}")
     return [_validated(cwd, path, keys, machine) for path in config_files(cwd, directory)]
 
 

@@ -134,6 +134,32 @@ def test_a_reader_that_has_seen_enough_is_no_failure(probe: Probe, capsys: pytes
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("arguments", "status"), [(["swap-plan"], 0), (["fit"], 1), (["--help"], 0)])
+def test_a_closed_output_leaves_the_exit_status(arguments: list[str], status: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-m", "ray.deploy", *arguments]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(
+        closed, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("swap-plan", "storage")])
+def test_a_directory_that_was_removed_meanwhile_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(name, *(["1.0.0"] if name == "release-check" else [])) == (1, "")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "directory you stand in" in said
+    assert "`cd` to another" in said
+
+
 def test_an_interrupt_is_no_traceback(probe: Probe) -> None:
     probe.failure = KeyboardInterrupt()
     assert run("render") == (130, "")

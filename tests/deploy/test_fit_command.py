@@ -93,3 +93,14 @@ def test_a_relative_model_path_counts_from_the_working_directory(tmp_path: Path)
 def test_a_config_without_a_backend_of_its_own_has_nothing_to_weigh(capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(example="ray.tiny.json") == (1, "")
     assert "no model.adapter.launchProfile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["", " m.gguf", "a\nb"])
+def test_a_path_that_is_none_is_wrong_usage(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(f"--model={path}") == (2, "")
+    assert "--model must" in capsys.readouterr().err
+
+
+def test_a_relative_model_lies_in_the_working_directory(tmp_path: Path) -> None:
+    model(tmp_path)
+    assert fit_json("--cwd", str(tmp_path), "--model", "m.gguf")[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -152,3 +153,15 @@ def test_this_repository_can_be_released_as_far_as_its_files_go() -> None:
 
     # What changes while one works: a date that is not set yet, files that are not committed, a tag that is set.
     assert codes <= {"release_changelog_undated", "release_tree_dirty", "release_tag_exists", "release_git_unusable"}
+
+
+@pytest.mark.parametrize("name", ["ray/version.py", "pyproject.toml", "CHANGELOG.md"])
+def test_given_a_pipe_in_the_place_of_a_file_when_checked_then_it_is_named_and_not_waited_for(
+    tree: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / name).unlink()
+    os.mkfifo(tree / name)
+
+    assert run("release-check", "1.2.3", "--cwd", str(tree)) == (1, "")
+
+    assert f"{tree / name} is no regular file" in capsys.readouterr().err

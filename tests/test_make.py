@@ -184,7 +184,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root installs pa
 def test_given_every_tool_when_continuous_integration_runs_then_nothing_is_installed(tmp_path: Path) -> None:
     done = Machine(tmp_path, without="nothing", apt="echo asked >&2; exit 1").run()
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "made gate\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made test\n", "")
 
 
 @needs_root
@@ -192,7 +192,7 @@ def test_given_a_missing_tool_when_continuous_integration_runs_then_it_is_instal
     done = Machine(tmp_path, without="caddy", apt=INSTALLS).run()
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("made gate\n")
+    assert done.stdout.endswith("made test\n")
 
 
 @needs_root

@@ -15,7 +15,13 @@ WORKLOADS = ROOT / "examples/workloads"
 EVALS = ROOT / "examples/evals"
 BASELINES = sorted((ROOT / "examples/benchmarks/baselines").glob("*.json"))
 
-KINDS = ["email.cold_outreach.v1", "email.follow_up.v1", "email.reply_classification.v1", "email.reply_rewrite.v1", None]
+KINDS = [
+    "email.cold_outreach.v1",
+    "email.follow_up.v1",
+    "email.reply_classification.v1",
+    "email.reply_rewrite.v1",
+    None,
+]
 
 
 def items_of(path: Path) -> tuple[Item, ...]:

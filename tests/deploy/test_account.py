@@ -30,6 +30,13 @@ def test_an_account_is_found_by_name_and_by_number() -> None:
         assert found.groups[0] == me.pw_gid
 
 
+def test_of_very_many_groups_the_primary_one_and_the_first_1024_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: [*range(5_000, 6_500), me.pw_gid])
+
+    assert read_account(me.pw_name).groups == (me.pw_gid, *range(5_000, 6_023))
+
+
 @pytest.mark.parametrize("user", ["no-such-account-here", "4000000001", "9999999999"])
 def test_an_account_that_is_not_there_is_missing_and_has_no_identity(user: str) -> None:
     found = read_account(user)

@@ -89,6 +89,29 @@ def with_backend(facts: Facts, **changes: object) -> Facts:
     return replace(facts, backend=replace(facts.backend, **changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("cushion_mib", "working_mib", "log_mib", "temporary_mib", "expected"),
+    [
+        (1_024, 1_024, 1_024, 1_024, []),
+        (1_024, 1_023, 1_024, 1_024, ["working_directory_storage_low"]),
+        (1_024, 1_024, 1_023, 1_023, ["system_log_storage_low", "temporary_storage_low"]),
+        (0, 512, 0, 0, []),
+        (0, 511, 0, 0, ["working_directory_storage_low"]),
+        (100, 511, 100, 99, ["working_directory_storage_low", "temporary_storage_low"]),
+    ],
+)
+def test_exactly_the_cushion_is_enough_and_without_one_the_working_directory_keeps_512(
+    facts: Facts, cushion_mib: int, working_mib: int, log_mib: int, temporary_mib: int, expected: list[str]
+) -> None:
+    facts = replace(facts, settings=replace(facts.settings, min_free_mib=cushion_mib))
+    rooms = {
+        "working_directory_room": room("/srv/ray", working_mib),
+        "log_room": room("/var/log", log_mib),
+        "temporary_rooms": (room("/tmp", temporary_mib),),
+    }
+    assert complaints(changed(facts, **rooms)) == expected
+
+
 def test_a_host_in_order_has_nothing_to_complain_about(facts: Facts) -> None:
     findings = diagnose(facts)
 

@@ -54,7 +54,7 @@ class Layer:
 @dataclass(frozen=True, slots=True)
 class Chart:
     """`level`: the height of one dashed line across, with what it is. `y_top`: where the vertical axis ends; by default
-    at the first round number above all values."""
+    at the first round number above all values. `x_end`: how far the horizontal one reaches at least."""
 
     title: str
     x_label: str
@@ -62,6 +62,7 @@ class Chart:
     layers: Sequence[Layer]
     level: tuple[str, float] | None = None
     y_top: float | None = None
+    x_end: float = 0.0
 
     @property
     def shown(self) -> list[Layer]:
@@ -120,7 +121,7 @@ def _scale(chart: Chart) -> _Scale:
     largest = max([y for _, y in values] + ([chart.level[1]] if chart.level else []))
     end = chart.y_top if chart.y_top is not None else largest
     step = tick_step(end)
-    return _Scale(max(x for x, _ in values) or 1.0, step * max(1, math.ceil(end / step - 1e-9)), step)
+    return _Scale(max(chart.x_end, *(x for x, _ in values)) or 1.0, step * max(1, math.ceil(end / step - 1e-9)), step)
 
 
 def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:

@@ -98,7 +98,8 @@ async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str,
             if broken_off is not None:
                 break
             left = (time.monotonic() - began) / (turn + 1) * (plan.rounds - turn - 1)
-            progress(f"round {turn + 1} of {plan.rounds} done, about {left:.0f} s left")
+            about = f", about {left:.0f} s left" if left else ""
+            progress(f"round {turn + 1} of {plan.rounds} done{about}")
     finally:
         for taken in sides:
             await taken.side.close()

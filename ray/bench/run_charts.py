@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ray.bench.chart import Chart, Layer
-from ray.bench.figures import median, quantile
+from ray.bench.figures import quantile
 from ray.bench.plot import tick_step
 from ray.bench.run_report import RunReport, Sample
 
@@ -17,13 +18,15 @@ Points = list[tuple[float, float]]
 
 def charts_of(report: RunReport) -> list[Chart]:
     """The charts that this run has values for, in the order of the page."""
-    charts = [
+    over_time = [
         latency_chart(report.samples),
-        distribution_chart(report.samples),
         rate_chart(report.samples, report.wall_ms),
         queue_chart(report),
         reuse_chart(report.samples),
     ]
+    # One clock for all of them, so that they can be read below each other.
+    first, *others = [replace(chart, x_end=report.wall_ms / 1000) for chart in over_time]
+    charts = [first, distribution_chart(report.samples), *others]
     return [chart for chart in charts if chart.shown]
 
 
@@ -47,7 +50,7 @@ def latency_chart(samples: Sequence[Sample]) -> Chart:
         Layer("from cache or twin", 1, points(lambda one: one.answered and not one.cold)),
         Layer("error", 2, points(lambda one: not one.answered)),
     ]
-    level = ("median of cold answers", median(cold)) if cold else None
+    level = ("p50 of cold answers", quantile(cold, 0.5)) if cold else None
     return Chart("Latency over time", "seconds since the start", unit, layers, level)
 
 
@@ -104,11 +107,14 @@ def queue_chart(report: RunReport) -> Chart:
         Layer("at the model", 1, [(one.at_ms / 1000, one.in_flight) for one in report.queue], "steps"),
         Layer("waiting", 0, [(one.at_ms / 1000, one.depth) for one in report.queue], "steps"),
     ]
-    return Chart("Queue", "seconds since the start", "requests", layers)
+    largest = max((max(one.depth, one.in_flight) for one in report.queue), default=0)
+    # From 5 on the steps of the axis are whole requests.
+    return Chart("Queue", "seconds since the start", "requests", layers, y_top=max(5.0, largest))
 
 
 def reuse_chart(samples: Sequence[Sample]) -> Chart:
-    """The share of each prompt that lay in the KV cache, and how it came there."""
+    """The share of each prompt that lay in the KV cache, and how Ray brought it there. `others`: Ray read it there just
+    before, did nothing for it, or the answer does not say."""
 
     def points(states: tuple[str | None, ...]) -> Points:
         shares = [(one.started_ms / 1000, reuse_percent(one)) for one in _in_time(samples) if one.prefix in states]
@@ -117,7 +123,7 @@ def reuse_chart(samples: Sequence[Sample]) -> Chart:
     layers = [
         Layer("hot", 0, points(("hot",))),
         Layer("restored", 1, points(("restored",))),
-        Layer("read anew", 2, points(("evaluated", "none", None))),
+        Layer("others", 2, points(("evaluated", "none", None))),
     ]
     return Chart("Prefix reuse", "seconds since the start", "% of the prompt", layers, y_top=100.0)
 

@@ -89,3 +89,11 @@ def test_the_colours_of_all_three_places_have_a_light_and_a_dark_value() -> None
     for place in range(3):
         assert f"--s{place}:" in light
         assert f"--s{place}:" in dark
+
+
+def test_an_axis_that_is_longer_than_the_values_leaves_room() -> None:
+    short, long = (
+        _places(_path(_drawn(Chart("t", "x", "y", [Layer("a", 0, [(1, 1)])], x_end=end)), "mark s0"))[0][0]
+        for end in (0.0, 2.0)
+    )
+    assert long < short

@@ -38,7 +38,7 @@ def test_cold_cached_shared_and_failed_requests_are_kept_apart() -> None:
     assert _layer(chart, "cold").values == [(0.0, 100.0)]
     assert _layer(chart, "from cache or twin").values == [(1.0, 100.0), (2.0, 100.0)]
     assert _layer(chart, "error").values == [(3.0, 100.0)]
-    assert chart.level == ("median of cold answers", 100.0)
+    assert chart.level == ("p50 of cold answers", 100.0)
 
 
 def test_long_latencies_are_shown_in_seconds() -> None:
@@ -97,7 +97,7 @@ def test_reuse_is_shown_by_how_the_prefix_came_there() -> None:
     assert [(layer.name, len(layer.values)) for layer in chart.layers] == [
         ("hot", 1),
         ("restored", 1),
-        ("read anew", 3),
+        ("others", 3),
     ]
 
 
@@ -106,3 +106,8 @@ def test_a_run_without_answers_has_only_the_charts_it_has_values_for() -> None:
     assert [chart.title for chart in charts_of(failed)] == ["Latency over time"]
     assert charts_of(some_run([], queue=())) == []
     assert len(charts_of(some_run([5.0, 6.0]))) == 5
+
+
+def test_all_charts_over_time_reach_to_the_end_of_the_run() -> None:
+    charts = charts_of(some_run([5.0, 6.0], wall_ms=90_000.0))
+    assert [chart.x_end for chart in charts if "start" in chart.x_label] == [90.0] * 4

@@ -6,6 +6,7 @@ A stream ends well in one way only: with its last item. Whatever else ends it is
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar, cast
@@ -33,7 +34,7 @@ class Result:
     answer: InferAnswer
 
 
-class Events(Generic[T]):
+class Events(ABC, Generic[T]):
     """What the two kinds of streams share. `ended`: the last item has come, and nothing after it is looked at."""
 
     def __init__(self, call: Call, headers: Mapping[str, str], max_event_bytes: int) -> None:
@@ -61,8 +62,9 @@ class Events(Generic[T]):
         if not self.ended:
             self._unusable("the stream was cut off before its end")
 
+    @abstractmethod
     def _item(self, name: str | None, text: str) -> T | None:
-        raise NotImplementedError
+        """The item that an event is, or None for one that is none. Raises RayRefused and RayAnswerError."""
 
     def _object(self, text: str) -> dict[str, object]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ray.bench.clients import Asked
@@ -157,25 +158,27 @@ def prefix_text(report: Report, plan: PrefixPlan, measured: Measured) -> str:
 
 def prefix_document(report: Report, plan: PrefixPlan, measured: Measured) -> dict[str, object]:
     """The report as JSON data, with every pass and every request in it; seconds, tokens. No texts."""
+    settings = prefix_settings(plan)
+    pairs = [
+        {"direct": _asked_document(pair.direct), "through": _asked_document(pair.through)} for pair in measured.pairs
+    ]
+    passes = [_pass_document(one, plan.slots) for one in measured.passes]
+    return json_document(replace(report, settings=settings), {"plan": settings, "passes": passes, "pairs": pairs})
+
+
+def prefix_settings(plan: PrefixPlan) -> dict[str, object]:
+    """What was asked for, as the report has it."""
     return {
-        **json_document(report),
-        "plan": {
-            "families": plan.families,
-            "clients": plan.clients,
-            "requests": plan.requests,
-            "slots": plan.slots,
-            "prefixTokens": plan.prefix_tokens,
-            "answerTokens": plan.answer_tokens,
-            "rounds": plan.rounds,
-            "pairs": plan.pairs,
-            "seed": plan.seed,
-            "store": plan.store,
-        },
-        "passes": [_pass_document(one, plan.slots) for one in measured.passes],
-        "pairs": [
-            {"direct": _asked_document(pair.direct), "through": _asked_document(pair.through)}
-            for pair in measured.pairs
-        ],
+        "families": plan.families,
+        "clients": plan.clients,
+        "requests": plan.requests,
+        "slots": plan.slots,
+        "prefixTokens": plan.prefix_tokens,
+        "answerTokens": plan.answer_tokens,
+        "rounds": plan.rounds,
+        "pairs": plan.pairs,
+        "seed": plan.seed,
+        "store": plan.store,
     }
 
 

@@ -1,4 +1,9 @@
-"""The report of a bench run: rows with their budgets, as a text table for people and as JSON for tools."""
+"""The one form of every report of the bench: an envelope with rows, as a text table for people and as JSON for tools.
+
+Whatever a command measures becomes rows (`Row`: a figure, how far its repetitions spread, its budget) in an envelope
+(`envelope`), and beside them the parts that only this kind of report has. `docs/bench-report.schema.json` says it to
+tools.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,9 @@ from ray.version import VERSION
 
 REPORT_VERSION = 1
 _COLUMNS = ("what", "measured", "spread", "budget", "verdict")
+# Units that say by themselves which way is better.
+_LESS_IS_BETTER = frozenset({"ms", "us", "s", "MB"})
+_MORE_IS_BETTER = frozenset({"/s", "/h", "tok/s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured thing. `figure` None means that it was not measured, and `note` then says why."""
+    """One measured thing. `figure` None means that it was not measured, and `note` then says why.
+
+    `more_is_better` has to be given where neither the budget nor the unit says it (shares, ratios, scores): two reports
+    are compared by it, and a row that has no direction can only differ.
+    """
 
     id: str
     label: str
@@ -37,6 +49,18 @@ class Row:
     figure: Figure | None
     budget: Budget | None = None
     note: str | None = None
+    more_is_better: bool | None = None
+
+    @property
+    def direction(self) -> bool | None:
+        """Whether more is better: as it was said, or by the budget, or by the unit; None when nothing tells."""
+        if self.more_is_better is not None:
+            return self.more_is_better
+        if self.budget is not None:
+            return self.budget.at_least
+        if self.unit in _LESS_IS_BETTER or self.unit in _MORE_IS_BETTER:
+            return self.unit in _MORE_IS_BETTER
+        return None
 
     @property
     def verdict(self) -> str | None:
@@ -47,19 +71,27 @@ class Row:
             return "ok"
         return "under" if self.budget.at_least else "over"
 
+    @property
+    def missed(self) -> bool:
+        """It was measured and did not keep its budget."""
+        return self.verdict not in (None, "ok")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run. `facts`: what it ran on and how, as text; `rows` in the order in which they are shown."""
+    """One run. `facts`: what it ran on and how, as text; `rows` in the order in which they are shown; `label` and
+    `settings` as in `envelope`."""
 
     kind: str
     rows: Sequence[Row]
     facts: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def exceeded(self) -> list[Row]:
         """The rows that were measured and missed their budget."""
-        return [row for row in self.rows if row.verdict not in (None, "ok")]
+        return [row for row in self.rows if row.missed]
 
 
 def number(value: float) -> str:
@@ -99,16 +131,58 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
     return row.label, measured, spread, budget, row.verdict or ""
 
 
-def json_document(report: Report) -> dict[str, object]:
-    """The report as JSON data: camelCase keys; what was not measured has no `value`."""
-    return {
-        "kind": report.kind,
-        "version": REPORT_VERSION,
-        "generatedAt": iso_now(),
-        "facts": dict(report.facts),
-        "rows": [_row_document(row) for row in report.rows],
-        "exceeded": [row.id for row in report.exceeded],
+def envelope(
+    kind: str,
+    rows: Sequence[Row],
+    *,
+    label: str,
+    facts: Mapping[str, str],
+    settings: Mapping[str, object],
+    version: int = REPORT_VERSION,
+    generated_at: str | None = None,
+    parts: Mapping[str, object] = {},
+) -> dict[str, object]:
+    """The document of a report, of whatever kind, as plain JSON data: this is what every command returns.
+
+    `kind`: what sort of report it is ("gateway-bench"), and the name of its file in a history; `version`: of the parts
+    that only this kind has. `rows`: every figure that a person would want to see in a table or a comparison; one that
+    could not be measured is a row with `figure` None and a note. `label`: a name for people (`--label`, otherwise the
+    command or the workload). `facts`: machine, versions and circumstances, as text (`machine_facts()` and what
+    `watch()` gives). `settings`: what was asked for, with camelCase keys: reports with different settings have measured
+    different things, and `compare` refuses them; when `workloadDigest` is among them only that one decides, and the
+    others are noted. `target`, a URL, never decides. `parts`: what only this kind has, by camelCase names; None leaves
+    a part out. Large lists of single measurements are called `samples`, `queue`, `passes`, `pairs` or `candidates`, at
+    any depth: histories leave those out.
+
+    A document made here can be written, compared and drawn like every other: `--output`, `--html`, `--history-dir`,
+    `compare` and `page` need nothing more. Raises `ValueError` when a part is named like something of the envelope.
+    """
+    document: dict[str, object] = {
+        "kind": kind,
+        "version": version,
+        "generatedAt": generated_at or iso_now(),
+        "label": label,
+        "facts": dict(facts),
+        "settings": dict(settings),
+        "rows": [_row_document(row) for row in rows],
+        "exceeded": [row.id for row in rows if row.missed],
     }
+    twice = document.keys() & parts.keys()
+    if twice:
+        raise ValueError(f"parts named like the envelope's own: {', '.join(sorted(twice))}")
+    return document | {name: part for name, part in parts.items() if part is not None}
+
+
+def json_document(report: Report, parts: Mapping[str, object] = {}) -> dict[str, object]:
+    """The report as JSON data, in its envelope."""
+    return envelope(
+        report.kind,
+        report.rows,
+        label=report.label or report.kind,
+        facts=report.facts,
+        settings=report.settings,
+        parts=parts,
+    )
 
 
 def _row_document(row: Row) -> dict[str, object]:
@@ -120,6 +194,8 @@ def _row_document(row: Row) -> dict[str, object]:
         document["samples"] = row.figure.samples
     if row.budget is not None:
         document["budget"] = {"atLeast" if row.budget.at_least else "atMost": row.budget.limit}
+    if row.direction is not None:
+        document["better"] = "more" if row.direction else "less"
     if row.verdict is not None:
         document["verdict"] = row.verdict
     if row.note is not None:

@@ -7,7 +7,17 @@ import json
 import pytest
 
 from ray.bench.figures import Figure, single
-from ray.bench.report import Budget, Report, Row, json_document, machine_facts, number, processor_name, text_table
+from ray.bench.report import (
+    Budget,
+    Report,
+    Row,
+    envelope,
+    json_document,
+    machine_facts,
+    number,
+    processor_name,
+    text_table,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +106,7 @@ def test_the_json_survives_a_round_trip_and_leaves_out_what_was_not_measured() -
         "high": 260.0,
         "samples": 9,
         "budget": {"atMost": 250},
+        "better": "less",
         "verdict": "ok",
     }
     assert "value" not in ratio
@@ -115,3 +126,47 @@ def test_the_facts_name_processors_and_kernel() -> None:
     facts = machine_facts()
     assert " x " in facts["processor"]
     assert facts["kernel"].startswith("Linux ")
+
+
+@pytest.mark.parametrize(
+    ("row", "direction"),
+    [
+        (Row("x", "X", "ms", single(1.0)), False),
+        (Row("x", "X", "tok/s", single(1.0)), True),
+        (Row("x", "X", "x", single(1.0), Budget(0.97, at_least=True)), True),
+        (Row("x", "X", "", single(1.0), Budget(0)), False),
+        (Row("x", "X", "%", single(1.0), more_is_better=True), True),
+        (Row("x", "X", "ms", single(1.0), more_is_better=True), True),
+        (Row("x", "X", "%", single(1.0)), None),
+    ],
+)
+def test_which_way_is_better_is_said_or_follows_from_the_budget_or_the_unit(row: Row, direction: bool | None) -> None:
+    assert row.direction is direction
+
+
+def test_the_envelope_holds_the_parts_that_only_this_kind_has_and_leaves_out_the_empty_ones() -> None:
+    document = envelope(
+        "some-report",
+        [Row("x", "X", "ms", single(3.0), Budget(2))],
+        label="a try",
+        facts={"Ray": "1"},
+        settings={"rounds": 2},
+        version=4,
+        generated_at="2026-01-02T03:04:05.678Z",
+        parts={"winner": {"clients": 2}, "broken": None},
+    )
+    assert {name: value for name, value in document.items() if name != "rows"} == {
+        "kind": "some-report",
+        "version": 4,
+        "generatedAt": "2026-01-02T03:04:05.678Z",
+        "label": "a try",
+        "facts": {"Ray": "1"},
+        "settings": {"rounds": 2},
+        "exceeded": ["x"],
+        "winner": {"clients": 2},
+    }
+
+
+def test_a_part_cannot_take_the_place_of_the_envelopes_own() -> None:
+    with pytest.raises(ValueError, match="exceeded"):
+        envelope("k", [], label="k", facts={}, settings={}, parts={"exceeded": []})

@@ -26,6 +26,13 @@ _PLAIN = frozenset({str, int, float, bool})
 
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
+MIB = 1_048_576  # bytes
+
+
+def ceil_mib(size_bytes: int) -> int:
+    """Bytes as MiB, rounded up."""
+    return -(-size_bytes // MIB)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

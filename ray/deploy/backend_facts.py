@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 from ray.config import LaunchProfile
 from ray.deploy.account import Access, Account, Need, access_of, room_need
-from ray.deploy.fit import ModelMemory, largest_context, memory_of, server_shape
 from ray.deploy.launch_flags import missing_flags, required_flags
 from ray.deploy.places import Place, Room, look_at, room_at
 from ray.deploy.probes import HELP_CAP_BYTES, LOOK_SECONDS, Probe, run_probe, within
 from ray.deploy.settings import DeploySettings
 from ray.deploy.sizing import Sizing
-from ray.providers import Gguf, GgufError, launch_arguments, read_gguf
+from ray.providers import (
+    Gguf,
+    GgufError,
+    ModelMemory,
+    largest_context,
+    launch_arguments,
+    memory_of,
+    read_gguf,
+    server_shape,
+)
 
 
 @dataclass(frozen=True, slots=True)

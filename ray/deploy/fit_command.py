@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from ray.deploy.failures import DeployError
-from ray.deploy.fit import ModelMemory, ServerShape, largest_context, memory_of, server_shape
 from ray.deploy.machine import read_machine
 from ray.deploy.output import mib, print_json, table
 from ray.deploy.paths import absolute, path_option
 from ray.deploy.settings import DeploySettings, add_json_argument, add_settings_arguments, load_settings
-from ray.deploy.sizing import MemoryLimits, Sizing, Verdict, ceil_mib, launch_profile, size, verdict
-from ray.providers import Gguf, GgufError, read_gguf
+from ray.deploy.sizing import MemoryLimits, Sizing, Verdict, launch_profile, size, verdict
+from ray.providers import Gguf, GgufError, ModelMemory, ServerShape, largest_context, memory_of, read_gguf, server_shape
+from ray.types import ceil_mib
 
 PART_NAMES = {
     "weights": "weights",

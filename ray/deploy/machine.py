@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 
-from ray.deploy.sizing import MIB
+from ray.types import MIB
 
 # The names that launch presets use.
 _ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}

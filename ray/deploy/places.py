@@ -11,8 +11,8 @@ from typing import Literal
 
 from ray.deploy.paths import under
 from ray.deploy.probes import LOOK_SECONDS, within
-from ray.deploy.sizing import MIB
 from ray.host import read_storage
+from ray.types import MIB
 
 Status = Literal["found", "missing", "unreadable"]
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)

@@ -11,8 +11,8 @@ from typing import Literal
 
 from ray.config import Config, LaunchProfile, LlamaCppAdapter
 from ray.providers import launch_arguments
+from ray.types import ceil_mib
 
-MIB = 1_048_576
 SMALLEST_RESERVE_MIB = 768
 RESERVE_DIVISOR = 5  # one fifth
 GATEWAY_HIGH_ABOVE_THRESHOLD_MIB = 128
@@ -233,8 +233,3 @@ def gateway_shares(config: Config) -> tuple[GatewayShare, ...]:
         GatewayShare("scheduler tokens", ceil_mib(tokens * 768), max(96, most * 15 // 100)),
         GatewayShare("request bodies", ceil_mib(bodies), max(32, most * 4 // 100)),
     )
-
-
-def ceil_mib(size_bytes: int) -> int:
-    """Bytes as MiB, rounded up."""
-    return -(-size_bytes // MIB)

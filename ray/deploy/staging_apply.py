@@ -19,7 +19,6 @@ from types import FrameType
 
 from ray.deploy.failures import DeployError
 from ray.deploy.probes import Identity
-from ray.deploy.sizing import MIB, ceil_mib
 from ray.deploy.staging_checks import (
     CHUNK_BYTES,
     check_gguf,
@@ -35,6 +34,7 @@ from ray.deploy.staging_checks import (
 from ray.deploy.staging_plan import Artifact, StagingPlan
 from ray.deploy.writing import sync_directory
 from ray.host import read_storage
+from ray.types import MIB, ceil_mib
 
 BINARY_MODE = 0o755
 MODEL_MODE = 0o640

@@ -13,10 +13,10 @@ from ray.deploy.failures import DeployError
 from ray.deploy.launch_flags import MAX_NAMED_FLAGS, missing_flags
 from ray.deploy.probes import HELP_CAP_BYTES, Identity, run_probe
 from ray.deploy.reading import open_regular
-from ray.deploy.sizing import ceil_mib
 from ray.deploy.staging_plan import LARGEST_BINARY_BYTES, Artifact, StagingPlan
 from ray.deploy.variables import ARTIFACTS_DIRECTORY, MEMORY_VARIABLE
 from ray.providers import GgufError, read_gguf
+from ray.types import ceil_mib
 
 GGUF_MAGIC = b"GGUF"
 CHUNK_BYTES = 1 << 20

@@ -17,11 +17,10 @@ from ray.config import LaunchProfile, LlamaCppAdapter
 from ray.deploy.account import read_account
 from ray.deploy.config_files import shown
 from ray.deploy.failures import DeployError, UsageError
-from ray.deploy.fit import model_memory
 from ray.deploy.launch_flags import required_flags
 from ray.deploy.paths import absolute, normalised, path_problem
 from ray.deploy.settings import DeploySettings
-from ray.deploy.sizing import Sizing, ceil_mib, estimated_working_set, launch_profile, size
+from ray.deploy.sizing import Sizing, estimated_working_set, launch_profile, size
 from ray.deploy.variables import (
     BINARY_SHA256_VARIABLE,
     BINARY_SOURCE_VARIABLE,
@@ -30,7 +29,8 @@ from ray.deploy.variables import (
     MODEL_SHA256_VARIABLE,
     MODEL_SOURCE_VARIABLE,
 )
-from ray.providers import launch_arguments
+from ray.providers import launch_arguments, model_memory
+from ray.types import ceil_mib
 
 SMALLEST_BINARY_RESERVE_MIB = 64
 SMALLEST_MODEL_RESERVE_MIB = 256

@@ -17,7 +17,6 @@ from ray.deploy.paths import from_here, normalised, path_option, path_problem
 from ray.deploy.places import above, look_at
 from ray.deploy.probes import LOOK_SECONDS, within
 from ray.deploy.settings import LARGEST_MIB, add_json_argument
-from ray.deploy.sizing import MIB
 from ray.deploy.variables import (
     BINARY_SOURCE_VARIABLE,
     DEFAULT_MIN_FREE_MIB,
@@ -25,6 +24,7 @@ from ray.deploy.variables import (
     MODEL_SOURCE_VARIABLE,
 )
 from ray.host import read_storage
+from ray.types import MIB
 
 MAX_PATHS = 20
 DEFAULT_PATHS = (

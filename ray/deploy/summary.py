@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from ray.config import sanitised_config
 from ray.deploy.findings import Finding
-from ray.deploy.fit import model_memory
 from ray.deploy.settings import DeploySettings
 from ray.deploy.sizing import Sizing, launch_profile, verdict
+from ray.providers import model_memory
 
 
 def render_summary(

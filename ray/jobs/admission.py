@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from ray.config import AsyncQueueConfig
 from ray.errors import RayError
 from ray.jobs.store import StorageRoom
-
-MIB = 1_048_576
+from ray.types import MIB
 
 # The greatest record; what a reservation holds of the disk and of the store's budget.
 RECORD_MIB = 2

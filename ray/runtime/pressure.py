@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 from ray.config import GracefulDegradationConfig
 from ray.host import CgroupCpu, CgroupMemory, CgroupReader, Psi, PsiReader, read_rss_bytes
+from ray.types import MIB
 
 CACHE_SECONDS = 0.25
-BYTES_PER_MIB = 1_048_576
 
 MemorySource = Literal["process_rss", "cgroup", "linux_psi"]
 
@@ -155,7 +155,7 @@ def rss_mib(reading: HostReading) -> float:
 
 def mib(size: int) -> float:
     """Bytes as MiB with two decimals."""
-    return round(size / BYTES_PER_MIB, 2)
+    return round(size / MIB, 2)
 
 
 def _reaches(figure: float | None, threshold: float) -> bool:

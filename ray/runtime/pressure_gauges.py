@@ -13,7 +13,6 @@ from typing import Literal
 from ray.config import GracefulDegradationConfig
 from ray.host import CgroupCpu, CgroupMemory, MemoryEvents, Psi
 from ray.runtime.pressure import (
-    BYTES_PER_MIB,
     HostReading,
     Pressure,
     cgroup_is_full,
@@ -22,6 +21,7 @@ from ray.runtime.pressure import (
     memory_stalls,
     rss_mib,
 )
+from ray.types import MIB
 
 Gauge = tuple[str, float | None]
 
@@ -109,4 +109,4 @@ def _flag(measured: object, applies: bool) -> float | None:
 
 
 def _mib(size: int | None) -> float | None:
-    return None if size is None else size / BYTES_PER_MIB
+    return None if size is None else size / MIB

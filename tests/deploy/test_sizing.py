@@ -9,11 +9,9 @@ import pytest
 from ray.config import Config, config_document, config_from_mapping, load_config
 from ray.deploy.machine import read_machine
 from ray.deploy.sizing import (
-    MIB,
     MemoryLimits,
     WorkingSet,
     backend_limits,
-    ceil_mib,
     estimated_working_set,
     gateway_limits,
     gateway_shares,
@@ -22,6 +20,7 @@ from ray.deploy.sizing import (
     size,
     verdict,
 )
+from ray.types import MIB
 
 EXAMPLES = Path(__file__).parents[2] / "examples/config"
 PLENTY_MIB = 65_536
@@ -236,11 +235,6 @@ def test_settings_that_can_outgrow_the_gateway_are_seen() -> None:
         "request bodies": 41,
     }
     assert all(share.is_high for share in shares.values())
-
-
-@pytest.mark.parametrize(("size_bytes", "mib"), [(0, 0), (1, 1), (MIB, 1), (MIB + 1, 2)])
-def test_bytes_are_rounded_up(size_bytes: int, mib: int) -> None:
-    assert ceil_mib(size_bytes) == mib
 
 
 def test_this_machine_has_memory_and_a_processor() -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from ray.deploy.failures import DeployError
-from ray.deploy.fit import memory_of, server_shape
-from ray.deploy.sizing import ceil_mib
 from ray.deploy.staging_plan import Sources, StagingPlan, make_plan
-from ray.providers import read_gguf
+from ray.providers import memory_of, read_gguf, server_shape
+from ray.types import ceil_mib
 from tests.deploy.support import settings_for
 from tests.fakes.gguf_file import SMALL_MODEL, write_gguf
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ray.deploy.fit import ModelMemory, ServerShape, memory_of
-from ray.deploy.sizing import MIB
-from ray.providers import read_gguf
+from ray.providers import ModelMemory, ServerShape, memory_of, read_gguf
+from ray.types import MIB
 from tests.integration.backend import LlamaServerProcess, ask
 from tests.integration.conftest import Backend
 

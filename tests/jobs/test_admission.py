@@ -8,10 +8,11 @@ import pytest
 
 from ray.config import Config
 from ray.errors import RayError
-from ray.jobs.admission import MIB, check_storage, storage_levels
+from ray.jobs.admission import check_storage, storage_levels
 from ray.jobs.queue import JobSubmission
 from ray.jobs.snapshot import JobSnapshot
 from ray.jobs.store import StorageRoom
+from ray.types import MIB
 from tests.fakes.provider import until
 from tests.jobs.house import JobHouse, MemoryStore, queue_config
 

@@ -6,17 +6,17 @@ from ray.config import LaunchProfile
 from ray.deploy.checks.backend import SMALL_PRESETS
 from ray.deploy.checks.catalogue import ERROR, INFO, WARN, WORSE_ON_HOST, Catalogue, Found
 from ray.deploy.facts import Facts
-from ray.deploy.fit import ModelMemory
 from ray.deploy.output import mib
 from ray.deploy.sizing import (
     SMALL_PRESET_BUDGET_MIB,
     WorkingSet,
-    ceil_mib,
     estimated_working_set,
     launch_profile,
     prompt_cache,
     verdict,
 )
+from ray.providers import ModelMemory
+from ray.types import ceil_mib
 
 MEMORY = Catalogue()
 ADVISED_SWAP_MIB = 1_024

@@ -29,9 +29,9 @@ from ray.providers.llama_cpp.prefixes import Sightings
 from ray.providers.llama_cpp.proofs import Proofs, covers
 from ray.providers.llama_cpp.slot_actions import Evaluation, SlotActions
 from ray.providers.llama_cpp.snapshot_files import snapshot_name, unfinished_name
-from ray.providers.llama_cpp.snapshots import MIB, Backoff, Snapshots
+from ray.providers.llama_cpp.snapshots import Backoff, Snapshots
 from ray.providers.upstream import upstream_status
-from ray.types import PrefixState, PrefixUse, ProviderDiagnostics
+from ray.types import MIB, PrefixState, PrefixUse, ProviderDiagnostics
 
 # How long slots are asked whether they are busy, after something has shown that somebody else may use the server.
 SUSPICION_SECONDS = 60.0

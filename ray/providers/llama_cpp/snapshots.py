@@ -15,8 +15,8 @@ from typing import Protocol
 
 from ray.host import DiskThread, StorageReading, read_storage
 from ray.providers.llama_cpp.snapshot_files import Snapshot, SnapshotFiles
+from ray.types import MIB
 
-MIB = 1_048_576
 # Below this nothing is written: the rest of the machine needs its disk more than Ray needs a shortcut.
 FREE_FLOOR_BYTES = 256 * MIB
 FIRST_PAUSE_SECONDS = 5.0

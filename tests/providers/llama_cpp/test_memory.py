@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from ray.config import LaunchProfile, LlamaCppAdapter, config_from_mapping
-from ray.deploy.fit import ServerShape, largest_context, memory_of, model_memory, server_shape
-from ray.deploy.sizing import MIB
-from ray.providers import Gguf, GgufError, read_gguf
+from ray.providers import (
+    Gguf,
+    GgufError,
+    ServerShape,
+    largest_context,
+    memory_of,
+    model_memory,
+    read_gguf,
+    server_shape,
+)
+from ray.types import MIB
 from tests.fakes.gguf_file import SMALL_MODEL, MadeTensor, MadeValue, write_gguf
 
 ONE_SLOT = ServerShape(context=2048, slots=1, unified=False, batch=512, physical_batch=128, prompt_cache=0)

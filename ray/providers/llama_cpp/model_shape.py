@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ray.providers import Gguf, GgufError
+from ray.providers.llama_cpp.gguf import Gguf, GgufError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 # Nothing real comes near this. It keeps a hostile header from yielding figures with a thousand digits.

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ray.deploy.fit import ServerShape, memory_of
-from ray.deploy.model_shape import Layer, ModelShape, model_shape
-from ray.providers import GgufError, read_gguf
+from ray.providers import GgufError, ServerShape, memory_of, read_gguf
+from ray.providers.llama_cpp.model_shape import Layer, ModelShape, model_shape
 from tests.fakes.gguf_file import SMALL_MODEL, MadeValue, write_gguf
 
 FULL = Layer(32, 32, 0, 0)

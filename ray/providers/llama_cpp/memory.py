@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ray.config import LaunchProfile, PrefixStoreConfig
-from ray.deploy.model_shape import ModelShape, model_shape
-from ray.deploy.sizing import MIB, ceil_mib
-from ray.providers import Gguf, GgufError, launch_arguments, read_gguf
+from ray.providers.llama_cpp.gguf import Gguf, GgufError, read_gguf
+from ray.providers.llama_cpp.launch import launch_arguments
+from ray.providers.llama_cpp.model_shape import ModelShape, model_shape
+from ray.types import MIB, ceil_mib
 
 CONTEXT_STEP = 256
 LARGEST_CONTEXT = 32_768  # of `launchProfile.ctxSize`

@@ -127,13 +127,9 @@ def _checked_path(path: str, what: str) -> str:
 def _read(path: str) -> bytes:
     """The bytes of a regular file of at most 256 KiB."""
     try:
-        # Before opening: opening a FIFO would wait for a writer, and opening a device may do anything.
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise RayError("config_validation_error", f"The config path {path} must be a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise _too_large(path, status.st_size)
-        with open(path, "rb") as file:
+        _check_file(path, os.stat(path))  # before opening: opening a device may do anything
+        with open(path, "rb", opener=_open_at_once) as file:  # what is there now may be something else
+            _check_file(path, os.fstat(file.fileno()))
             content = file.read(MAX_FILE_BYTES + 1)  # again: the file may have grown since
     except (OSError, UnicodeError) as error:  # UnicodeError: a path that the file system's encoding cannot hold
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -142,6 +138,18 @@ def _read(path: str) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise _too_large(path, len(content))
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without O_NONBLOCK, opening a FIFO would wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_file(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RayError("config_validation_error", f"The config path {path} must be a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise _too_large(path, status.st_size)
 
 
 def _too_large(path: str, size: int) -> RayError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_directory_device_and_fifo_are_refused_without_opening_them(tmp_path: Pa
         assert "must be a regular file" in error.message
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_takes_the_files_place_after_the_first_look_is_refused_and_not_waited_for(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, '{"profile": "tiny"}')
+    real = os.stat(path)
+    path.unlink()
+    make(path)  # nobody will ever write into the FIFO
+    monkeypatch.setattr(os, "stat", lambda _: real)
+    error = file_refusal(path)
+    assert error.code == "config_validation_error"
+    assert str(path) in error.message
+
+
 def test_file_at_the_size_limit_is_read_and_one_byte_more_is_refused(tmp_path: Path) -> None:
     document = '{"profile": "tiny"}'
     fits = written(tmp_path, document + " " * (MAX_FILE_BYTES - len(document)))
@@ -123,7 +138,9 @@ def test_file_at_the_size_limit_is_read_and_one_byte_more_is_refused(tmp_path: P
 def test_file_that_yields_more_than_its_size_says_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, " " * (MAX_FILE_BYTES + 1))
     real = os.stat(path)
-    monkeypatch.setattr(os, "stat", lambda _: os.stat_result((*real[:6], 2, *real[7:])))
+    small = os.stat_result((*real[:6], 2, *real[7:]))
+    monkeypatch.setattr(os, "stat", lambda _: small)
+    monkeypatch.setattr(os, "fstat", lambda _: small)
     assert "at most 262144 bytes" in file_refusal(path).message
 
 

@@ -96,6 +96,7 @@ def answered_sample(number: int, place: int, times: Times, answer: Mapping[str, 
         completion_tokens=_count(tokens, "completion"),
         cached_tokens=None if cached is None else int(cached),
         prefix=state if isinstance(state, str) else None,
+        prompt_format=_text(provider, "promptFormat"),
         provider_ttft_ms=figure(timings, "ttftMs"),
         tokens_per_second=figure(timings, "completionTokensPerSecond"),
         quality_score=verdict.score,
@@ -112,6 +113,11 @@ def provider_of(answer: Mapping[str, object]) -> Mapping[str, object]:
 def part(document: Mapping[str, object], key: str) -> Mapping[str, object]:
     value = document.get(key)
     return value if isinstance(value, Mapping) else {}
+
+
+def _text(document: Mapping[str, object], key: str) -> str | None:
+    value = document.get(key)
+    return value if isinstance(value, str) and value else None
 
 
 def _is_count(value: object) -> bool:

@@ -46,12 +46,14 @@ LAST_ANSWERS_SECONDS = 5.0
 _SUSPICIOUS = frozenset({UNREACHABLE, CONNECTION_LOST, TIMEOUT})
 
 Progress = Callable[[str], None]
+Seen = Callable[[Sample, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """What is to be sent. Exactly one of `clients` (closed loop) and `rate` (open loop, arrivals per second) is given.
-    `seed`: of the arrivals. `timeout_ms`: of one request. `warmup`: requests before the measured ones."""
+    `seed`: of the arrivals. `timeout_ms`: of one request. `warmup`: requests before the measured ones. `seen`
+    gets every answer's text, which is kept nowhere else."""
 
     workload: Workload
     requests: int
@@ -61,6 +63,7 @@ class RunPlan:
     no_cache: bool = False
     timeout_ms: int = 180_000
     seed: int = 1
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,8 @@ class _Run:
             return
         sample = answered_sample(number, place, times, answer, item)
         self.samples.append(sample)
+        if self.plan.seen is not None and sample.answered:
+            self.plan.seen(sample, str(answer.get("output")))
         if sample.answered and not sample.cached:
             self.tally.add(provider_of(answer))
 

@@ -56,6 +56,19 @@ class ProviderTally:
         if cached is not None:
             self._cached.append(cached)
 
+    def include(self, other: ProviderTally) -> None:
+        """Count what another tally has counted."""
+        self._answers += other._answers
+        for name, counts in other._counts.items():
+            self._counts[name].update(counts)
+        self._contexts += other._contexts
+        self._cached += other._cached
+        self._repairs += other._repairs
+        self._repaired += other._repaired
+        self._total_slots = other._total_slots or self._total_slots
+        self._routed += other._routed
+        self._reused += other._reused
+
     def document(self) -> dict[str, object] | None:
         """The block of the summary; None when no answer had diagnostics."""
         if not self._answers:

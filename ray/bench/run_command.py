@@ -45,22 +45,40 @@ def measure_run(
     # Everything that can be known to be wrong comes before the minutes of measuring.
     baseline = None if options.baseline is None else load_baseline(options.baseline)
     workload = load_workload(options.workload)
-    plan = plan_of(options, workload)
-    config = None if options.config is None else read_config(options.config)
-    key = api_key_of(config, os.environ)
-    with _target(options) as target:
-        measured = asyncio.run(_measured(plan, target, key, progress))
-    settings = settings_of(plan, target.url)
-    report = report_of(options.label or workload.name, settings, measured, {**facts, **finish()})
-    comparison = None if baseline is None else _compared(options.baseline, baseline, report)
-    if comparison is not None:
-        report = replace(report, comparison=comparison.document())
+    report = measured_report(options, plan_of(options, workload), facts, finish, progress)
+    report, comparison = held_against(options, baseline, report)
     _write(options, report, progress)
     nothing = not any(sample.answered for sample in report.samples)
     missed = options.assert_baseline and comparison is not None and not comparison.passed
     return Outcome(
         run_text(report, comparison), report.to_document(), nothing or missed or report.broken_off is not None
     )
+
+
+def measured_report(
+    options: argparse.Namespace,
+    plan: RunPlan,
+    facts: Mapping[str, str],
+    finish: Callable[[], Mapping[str, str]],
+    progress: Progress,
+) -> RunReport:
+    """Send the plan to the gateway that the options name. Raises `MeasurementError` when that cannot be done."""
+    config = None if options.config is None else read_config(options.config)
+    key = api_key_of(config, os.environ)
+    with _target(options) as target:
+        measured = asyncio.run(measured_plan(plan, target, key, progress))
+    settings = settings_of(plan, target.url)
+    return report_of(options.label or plan.workload.name, settings, measured, {**facts, **finish()})
+
+
+def held_against(
+    options: argparse.Namespace, baseline: Baseline | None, report: RunReport
+) -> tuple[RunReport, Comparison | None]:
+    """The report with its comparison in it, when there is a baseline."""
+    if baseline is None:
+        return report, None
+    comparison = compare(options.baseline, baseline, report.settings, report.summary)
+    return replace(report, comparison=comparison.document()), comparison
 
 
 def plan_of(options: argparse.Namespace, workload: Workload) -> RunPlan:
@@ -122,13 +140,10 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
         yield target
 
 
-async def _measured(plan: RunPlan, target: Target, key: str | None, progress: Progress) -> Measured:
+async def measured_plan(plan: RunPlan, target: Target, key: str | None, progress: Progress) -> Measured:
+    """Wait for the gateway, then send the plan."""
     await wait_until_ready(target, progress)
     return await drive(plan, target.url, key, progress)
-
-
-def _compared(path: str, baseline: Baseline, report: RunReport) -> Comparison:
-    return compare(path, baseline, report.settings, report.summary)
 
 
 def _write(options: argparse.Namespace, report: RunReport, progress: Progress) -> None:
@@ -144,11 +159,11 @@ def _write(options: argparse.Namespace, report: RunReport, progress: Progress) -
         figures = {name: value for name, value in document.items() if name not in ("samples", "queue")}
         append_history(options.history_dir, RUN_KIND, figures)
     if options.write_baseline is not None:
-        _write_baseline(options, report)
-        progress(f"wrote {options.write_baseline}")
+        write_baseline(options, report, progress)
 
 
-def _write_baseline(options: argparse.Namespace, report: RunReport) -> None:
+def write_baseline(options: argparse.Namespace, report: RunReport, progress: Progress) -> None:
+    """Make a baseline of the run. Raises `MeasurementError`, also for a run that is not complete."""
     if report.broken_off is not None or not any(sample.answered for sample in report.samples):
         raise MeasurementError(f"no baseline written to {options.write_baseline}: the run is not complete")
     document = baseline_document(
@@ -160,3 +175,4 @@ def _write_baseline(options: argparse.Namespace, report: RunReport) -> None:
         options.tolerance / 100,
     )
     write_file(options.write_baseline, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    progress(f"wrote {options.write_baseline}")

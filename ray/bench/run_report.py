@@ -53,9 +53,9 @@ class Sample:
     measured part began (in an open loop its planned arrival); `latency_ms` and `ttft_ms`: at the client, from
     `started_ms` to the last and the first piece of text; `code`: None for an answer, otherwise the error's code.
     The gateway's own words: `cached`, `deduplicated`, `degraded`, `queue_ms`, `gateway_ms` (its `latencyMs`), token
-    counts, `cached_tokens` (of the prompt, found in the KV cache), `prefix` (state of the prefix), and from the
-    backend's timings `provider_ttft_ms` and `tokens_per_second`. `quality_score`: 0 to 100; `valid_json`: None when the
-    item asks for no JSON.
+    counts, `cached_tokens` (of the prompt, found in the KV cache), `prefix` (state of the prefix), `prompt_format` (how
+    the prompt was written), and from the backend's timings `provider_ttft_ms` and `tokens_per_second`.
+    `quality_score`: 0 to 100; `valid_json`: None when the item asks for no JSON.
     """
 
     number: int
@@ -73,6 +73,7 @@ class Sample:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     prefix: str | None = None
+    prompt_format: str | None = None
     provider_ttft_ms: float | None = None
     tokens_per_second: float | None = None
     quality_score: float | None = None
@@ -289,6 +290,7 @@ def _sample(part: Part) -> Sample:
         completion_tokens=part.maybe_count("completionTokens"),
         cached_tokens=part.maybe_count("cachedTokens"),
         prefix=part.maybe_text("prefix"),
+        prompt_format=part.maybe_text("promptFormat"),
         provider_ttft_ms=part.maybe_number("providerTtftMs"),
         tokens_per_second=part.maybe_number("tokensPerSecond"),
         quality_score=part.maybe_number("qualityScore"),

@@ -22,7 +22,7 @@ DEFAULT_TIMEOUT_MS = 180_000
 
 def add_run_options(run: argparse.ArgumentParser) -> None:
     """Everything that `run` understands."""
-    _add_target(run)
+    add_target_options(run)
     load = run.add_argument_group("the load")
     load.add_argument("--workload", type=_path, metavar="FILE", help="JSON or JSONL (default: four built-in requests)")
     load.add_argument("--requests", type=_whole(1, MAX_REQUESTS), metavar="N", help="default: every item once")
@@ -49,7 +49,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
     )
     load.add_argument("--seed", type=_whole(0, 2**31), default=1, metavar="N", help="other arrivals (default 1)")
-    _add_results(run)
+    add_result_options(run)
 
 
 def run_problem(options: argparse.Namespace) -> str | None:
@@ -59,7 +59,8 @@ def run_problem(options: argparse.Namespace) -> str | None:
     return None
 
 
-def _add_target(run: argparse.ArgumentParser) -> None:
+def add_target_options(run: argparse.ArgumentParser) -> None:
+    """Which gateway is asked."""
     target = run.add_argument_group("the gateway")
     target.add_argument("--url", "--base-url", type=_url, metavar="URL", help=f"a running one (default {DEFAULT_URL})")
     target.add_argument(
@@ -71,7 +72,8 @@ def _add_target(run: argparse.ArgumentParser) -> None:
     target.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that runs the gateway")
 
 
-def _add_results(run: argparse.ArgumentParser) -> None:
+def add_result_options(run: argparse.ArgumentParser) -> None:
+    """Where the report goes, and the baseline that it is held against."""
     results = run.add_argument_group("the results")
     results.add_argument("--json", action="store_true", help="the report as JSON")
     results.add_argument("--label", type=_label, metavar="TEXT", help="default: the workload's name")

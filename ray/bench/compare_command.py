@@ -13,6 +13,7 @@ from ray.bench.process import MeasurementError
 from ray.bench.report import number
 from ray.bench.run_charts import reuse_percent, token_rates
 from ray.bench.run_report import RunReport, Sample, load_run_report
+from ray.bench.shown import Shown
 from ray.clock import iso_now
 
 COMPARE_KIND = "compare-report"
@@ -195,6 +196,12 @@ def measure_comparison(options: argparse.Namespace) -> Comparison:
     """Read both files and compare them. Raises `MeasurementError` and `OSError`."""
     before, after = (load_run_report(path, any_version=options.force) for path in (options.a, options.b))
     return compare_runs(before, after, margin=options.margin, force=options.force)
+
+
+def show_compare(options: argparse.Namespace) -> Shown:
+    """The comparison in both forms. Raises `MeasurementError` and `OSError`."""
+    comparison = measure_comparison(options)
+    return Shown(comparison_text(comparison), comparison_document(comparison), bool(comparison.worse))
 
 
 def comparison_text(comparison: Comparison) -> str:

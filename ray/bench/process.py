@@ -7,6 +7,7 @@ interpreter, threads and allocator. Linux only, like the readings themselves.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -70,6 +71,12 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | _CPU_CLOCK_OF_SCHEDULER)
     except OSError as error:
         raise MeasurementError(f"cannot read the CPU time of process {pid} ({error.strerror}): it has ended") from error
+
+
+def cpu_seconds_of_all() -> float:
+    """CPU time of this process and of every child that has been waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def resident_mb(pid: int) -> float:

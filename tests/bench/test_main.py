@@ -10,9 +10,10 @@ import pytest
 
 from ray.bench import __main__ as command
 from ray.bench import gateway_bench, prefix_bench
-from ray.bench.command_line import parse_options, prefix_plan
+from ray.bench.command_line import parse_options
 from ray.bench.figures import single
 from ray.bench.prefix_bench import FULL, PASSES, QUICK, Measured, Pair, PrefixPlan
+from ray.bench.prefix_command import prefix_plan
 from ray.bench.prefix_sides import direct_side, ray_side
 from ray.bench.process import MeasurementError
 from ray.bench.report import Budget, Row

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ray.bench import __main__ as command
+from ray.bench import commands
 from ray.bench.chat_side import Asked, ChatSide
 from ray.bench.compare_command import compare_runs
 from ray.bench.peers_command import (
@@ -173,7 +174,7 @@ def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, peers: Peers) -> Callable[..., int]:
-    monkeypatch.setattr(command, "measure_peers", lambda *_: peers)
+    monkeypatch.setattr(commands, "measure_peers", lambda *_: peers)
     return lambda *argv: command.main(["peers", "--peer", "http://127.0.0.1:1", *argv])
 
 

@@ -28,6 +28,8 @@ from tests.fakes.gguf_file import (
 ONE_KEY: Mapping[str, MadeValue] = {"general.architecture": "llama"}
 # What reading may take beside the file: the blocks a vocabulary is walked through, and what is kept.
 MEMORY_BYTES = 2 << 20
+# Each example writes its file anew; how long that takes is the machine's affair.
+SHARED_DIRECTORY = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
 def number(kind: str, value: int) -> bytes:
@@ -226,7 +228,7 @@ MUTATIONS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=SHARED_DIRECTORY)
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4), cut=st.one_of(st.none(), st.integers(0, len(WHOLE))))
 def test_a_mutated_header_is_read_or_refused_and_never_costs_memory(
     tmp_path: Path, mutations: list[tuple[int, bytes]], cut: int | None
@@ -250,7 +252,7 @@ def test_a_mutated_header_is_read_or_refused_and_never_costs_memory(
     assert len(complaint) < 5_000
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=SHARED_DIRECTORY)
 @given(data=st.binary(max_size=400))
 def test_bytes_of_any_kind_behind_the_magic_are_refused_or_read(tmp_path: Path, data: bytes) -> None:
     with contextlib.suppress(GgufError):

@@ -13,6 +13,8 @@ from ray.providers.llama_cpp.model_shape import Layer, ModelShape, model_shape
 from tests.fakes.gguf_file import SMALL_MODEL, MadeValue, write_gguf
 
 FULL = Layer(32, 32, 0, 0)
+# Each example writes its file anew; how long that takes is the machine's affair.
+SHARED_DIRECTORY = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
 def shape_of(directory: Path, architecture: str = "llama", /, **figures: MadeValue | None) -> ModelShape:
@@ -153,7 +155,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=SHARED_DIRECTORY)
 @given(
     architecture=st.sampled_from(["llama", "gemma3", "gemma3n", "gemma4", "qwen35", "falcon-h1", "unheard of"]),
     figures=st.dictionaries(st.sampled_from(FIGURES), VALUES, max_size=6),

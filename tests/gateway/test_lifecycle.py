@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,15 @@ from ray.errors import RayError
 from ray.gateway import report_boot_failure
 from ray.gateway.lifecycle import report_loop_failure
 from ray.telemetry import Logger
-from tests.integration.backend import ROOT, GatewayProcess, wait_until
+from tests.integration.backend import (
+    AT_ONCE_SECONDS,
+    PATIENCE_SECONDS,
+    ROOT,
+    GatewayProcess,
+    ask,
+    free_port,
+    wait_until,
+)
 
 Start = Callable[[Mapping[str, object]], GatewayProcess]
 
@@ -69,23 +76,26 @@ def test_given_an_idle_gateway_when_told_to_end_then_it_says_so_and_exits_with_0
 
 def test_given_a_full_log_disk_when_run_then_it_serves_and_exits_with_0(tmp_path: Path) -> None:
     config = tmp_path / "ray.json"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config.write_text(json.dumps({"profile": "tiny", "server": {"port": port}}))
     with open("/dev/full", "wb") as full:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ray", "--config", str(config)], stdout=full, stderr=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-m", "ray", "--config", str(config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env={},
         )
     try:
 
         def serves() -> bool:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=10) as answer:
-                return bool(answer.status == 200)
+            with suppress(OSError):
+                return ask(port, "GET", "/livez").status == 200
             return False
 
-        wait_until(serves, 20, "it answers")
+        wait_until(serves, PATIENCE_SECONDS, "it answers")
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
     assert (process.returncode, stderr) == (0, b"")
@@ -93,7 +103,7 @@ def test_given_a_full_log_disk_when_run_then_it_serves_and_exits_with_0(tmp_path
 
 def test_given_a_stuck_answer_when_a_second_signal_comes_then_it_ends_at_once_with_0(start: Start) -> None:
     gateway = start(HELD)
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_SECONDS) as client:
         body = b'{"input":"hello"}'
         head = b"POST /v1/infer HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         client.sendall(head % len(body) + body)
@@ -101,12 +111,12 @@ def test_given_a_stuck_answer_when_a_second_signal_comes_then_it_ends_at_once_wi
         def in_flight() -> bool:
             return gateway.get("/readyz").json()["inFlight"] == 1
 
-        wait_until(in_flight, 20, "the answer is being made")
+        wait_until(in_flight, PATIENCE_SECONDS, "the answer is being made")
         gateway.signal(signal.SIGTERM)
         gateway.wait_logged("gateway shutting down")
         assert gateway.running(), "the running answer is waited for"
         gateway.signal(signal.SIGTERM)
-        assert gateway.wait_exit() == 0
+        assert gateway.wait_exit(AT_ONCE_SECONDS) == 0
         assert not [entry for entry in gateway.log() if entry["level"] == "error"]
 
 
@@ -132,17 +142,14 @@ def test_given_a_job_under_way_when_a_second_signal_comes_then_it_ends_at_once_a
     start: Start, tmp_path: Path
 ) -> None:
     gateway = start({**queue_in(tmp_path / "store"), **HELD})
-    asking = urllib.request.Request(
-        f"http://127.0.0.1:{gateway.port}/v1/jobs", b'{"input":"hello"}', {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(asking, timeout=30) as answer:
-        record = tmp_path / "store" / "jobs" / f"{json.loads(answer.read())['id']}.json"
+    job_id = gateway.post("/v1/jobs", {"input": "hello"}).json()["id"]
+    record = tmp_path / "store" / "jobs" / f"{job_id}.json"
     gateway.wait_logged("job started")
     gateway.signal(signal.SIGTERM)
     gateway.wait_logged("gateway shutting down")
     assert gateway.running(), "the running job is waited for"
     gateway.signal(signal.SIGTERM)
-    assert gateway.wait_exit() == 0
+    assert gateway.wait_exit(AT_ONCE_SECONDS) == 0
     kept = json.loads(record.read_text())
     assert (kept["status"], kept["attempts"]) == ("queued", 0)
     assert not [entry for entry in gateway.log() if entry["level"] == "error"]
@@ -153,8 +160,7 @@ def test_given_two_gateways_on_one_job_store_when_the_second_boots_then_it_says_
 ) -> None:
     first = start(queue_in(tmp_path / "store"))
     config = tmp_path / "second.json"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config.write_text(json.dumps({**queue_in(tmp_path / "store"), "server": {"port": port}}))
     ended = run(config)
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -223,14 +229,18 @@ def test_given_no_queue_when_everything_is_imported_then_the_code_for_jobs_is_no
         "Gateway(config_from_mapping({'profile': 'tiny'}), environ={}, logger=Logger('x', 'info'), metrics=Metrics())\n"
         "print([name for name in sys.modules if name.startswith('ray.jobs')])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
 def run(config: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The command, which is expected to end by itself."""
     command = [sys.executable, "-m", "ray", "--config", str(config)]
-    return subprocess.run(command, cwd=ROOT, env=dict(environ or {}), capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        command, cwd=ROOT, env=dict(environ or {}), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from ray.host import ServiceManager
 from ray.http import ConnectionCounts
 from ray.telemetry import Logger
 from tests.gateway.harness import soon
-from tests.integration.backend import GatewayProcess, wait_until
+from tests.integration.backend import GatewayProcess
 
 
 class Cold:
@@ -238,4 +238,3 @@ def test_given_a_descriptor_that_is_no_socket_when_booted_then_one_line_says_so(
     error = json.loads(output)["error"]
     assert error["code"] == "listen_failed"
     assert "file descriptor 3" in error["message"]
-    wait_until(lambda: not gateway.running(), 5, "it has ended")

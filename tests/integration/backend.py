@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,26 +24,42 @@ from pathlib import Path
 from examples.local_backend import server_environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+# How long anything may take that does happen in the end. A busy machine is slow, and waiting costs nothing where it is
+# not: only what never happens is waited for that long.
+PATIENCE_SECONDS = 60.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+# What is to happen without waiting for running answers must take less than the 30 s that a gateway gives them.
+AT_ONCE_SECONDS = 25.0
 POLL_SECONDS = 0.05
 LOG_TAIL_CHARS = 4_000
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, and that nobody gets by chance before it is used.
+
+    The kernel gives ports of its own range to outgoing connections and to whoever asks for any; whoever polls such a
+    port in vain may even be connected with himself. So it is one from outside that range.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    outside = [*range(10_000, first), *range(last + 1, 65_536)]
+    candidates: list[int] = random.SystemRandom().sample(outside, min(100, len(outside)))
+    for port in candidates:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port outside the range that the kernel gives away")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll `condition` until it is true. Fails the test, naming `what`, after `seconds`."""
+def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Poll `condition` until it is true. Fails the test after `seconds`, naming `what`: a function is called then."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_SECONDS)
 
 
@@ -130,13 +147,13 @@ class LlamaServerProcess:
         def ready_or_dead() -> bool:
             return self.healthy() or self._process is None or self._process.poll() is not None
 
-        wait_until(ready_or_dead, seconds, f"llama-server healthy. Its log:\n{self.log_tail()}")
+        wait_until(ready_or_dead, seconds, lambda: f"llama-server healthy. Its log:\n{self.log_tail()}")
         assert self._process is not None
         assert self._process.poll() is None, f"llama-server ended with {self._process.poll()}:\n{self.log_tail()}"
 
     def busy_slots(self) -> int:
         """How many slots work at this moment."""
-        slots = json.loads(ask(self.port, "GET", "/slots", timeout=10).body)
+        slots = json.loads(ask(self.port, "GET", "/slots").body)
         return sum(1 for slot in slots if slot["is_processing"])
 
     def kill9(self) -> None:
@@ -204,8 +221,12 @@ class GatewayProcess:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-        wait_until(lambda: self._listens() or not self.running(), START_SECONDS, "the gateway listens")
-        assert self._listens(), f"the gateway ended with {self._process.wait()}:\n{self.output()}"
+        wait_until(
+            lambda: self._listens() or not self.running(), START_SECONDS, lambda: f"it listens:\n{self.output()}"
+        )
+        if not self._listens():
+            status = self.wait_exit()  # and until everything it said has been read
+            raise AssertionError(f"the gateway ended with {status}:\n{self.output()}")
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -234,13 +255,13 @@ class GatewayProcess:
                 entries.append(entry)
         return entries
 
-    def wait_logged(self, message: str, seconds: float = 10.0) -> dict[str, object]:
+    def wait_logged(self, message: str, seconds: float = PATIENCE_SECONDS) -> dict[str, object]:
         """The first log line whose `message` is this one; waits for it."""
 
         def found() -> list[dict[str, object]]:
             return [entry for entry in self.log() if entry.get("message") == message]
 
-        wait_until(lambda: bool(found()), seconds, f"log line {message!r}. Output so far:\n{self.output()}")
+        wait_until(lambda: bool(found()), seconds, lambda: f"log line {message!r}. Output so far:\n{self.output()}")
         return found()[0]
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, timeout: float = 60.0) -> Answer:
@@ -270,21 +291,25 @@ class GatewayProcess:
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Wait until `/readyz` answers 200."""
-        wait_until(lambda: not self.running() or self.get("/readyz").status == 200, seconds, f"ready:\n{self.output()}")
+
+        def ready_or_dead() -> bool:
+            return not self.running() or self.get("/readyz").status == 200
+
+        wait_until(ready_or_dead, seconds, lambda: f"ready:\n{self.output()}")
         assert self.running(), f"the gateway ended:\n{self.output()}"
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
     def wait_exit(self, seconds: float = STOP_SECONDS) -> int:
-        """Its exit status. Fails the test when it does not end in time."""
+        """Its exit status, once everything it said has been read. Fails the test when it does not end in time."""
         assert self._process is not None
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the gateway did not end within {seconds:g} s:\n{self.output()}") from None
         assert self._reader is not None
-        self._reader.join(5)
+        self._reader.join(STOP_SECONDS)
         return status
 
     def stop(self) -> None:
@@ -299,7 +324,7 @@ class GatewayProcess:
                 self._process.kill()
                 self._process.wait(STOP_SECONDS)
         if self._reader is not None:
-            self._reader.join(5)
+            self._reader.join(STOP_SECONDS)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None

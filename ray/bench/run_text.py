@@ -29,7 +29,7 @@ def run_text(report: RunReport, comparison: Comparison | None) -> str:
     if report.broken_off is not None:
         lines += ["", f"BROKEN OFF: {report.broken_off}. The figures are of what was measured until then."]
     if comparison is not None:
-        lines += ["", *_comparison_lines(comparison)]
+        lines += ["", *comparison_lines(comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,8 @@ def _figure_lines(summary: Mapping[str, object]) -> list[str]:
     return [*lines, f"score: {show('score')}"]
 
 
-def _comparison_lines(comparison: Comparison) -> list[str]:
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """The verdict against a baseline, and every check of it."""
     baseline = comparison.baseline
     lines = [f"baseline {baseline.label} ({baseline.machine_class}): {'PASS' if comparison.passed else 'FAIL'}"]
     for check in comparison.checks:

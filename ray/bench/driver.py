@@ -5,7 +5,8 @@ but a slow gateway is also asked less. Open: requests arrive at random moments o
 and never wait for answers, as those of people who do not know of each other. Their time counts from the planned
 arrival.
 
-Errors are counted, not fatal. Only a gateway that is gone ends a run early; what was measured until then stays.
+Errors are counted, not fatal, and the first of each code is told. Only a gateway that is gone or hangs, or that refuses
+the API key, ends a run early; what was measured until then stays.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ LIVEZ_MS = 2_000
 LIVEZ_TRIES = 3
 LIVEZ_PAUSE_SECONDS = 0.3
 LAST_ANSWERS_SECONDS = 5.0
+HTTP_UNAUTHORIZED = 401
 
 _SUSPICIOUS = frozenset({UNREACHABLE, CONNECTION_LOST, TIMEOUT})
 
@@ -99,11 +101,11 @@ async def drive(plan: RunPlan, base_url: str, api_key: str | None, progress: Pro
     ):
         if plan.warmup:
             progress(f"warming up with {plan.warmup} requests")
-            await _warm_up(plan, client)
-        return await _Run(plan, client, control, progress).measure()
+            await _warm_up(plan, client, api_key is not None)
+        return await _Run(plan, client, control, progress, api_key is not None).measure()
 
 
-async def _warm_up(plan: RunPlan, client: AsyncRayClient) -> None:
+async def _warm_up(plan: RunPlan, client: AsyncRayClient, client_has_key: bool) -> None:
     """Answers nobody looks at. The response cache is left out of it: it would answer the measured requests."""
     numbers = iter(range(plan.warmup))
 
@@ -115,8 +117,9 @@ async def _warm_up(plan: RunPlan, client: AsyncRayClient) -> None:
                 await client.infer({**item.fields, "cache": False}, timeout_ms=plan.timeout_ms)
             except RayRequestError as error:
                 return str(error)
-            except RayClientError:
-                continue
+            except RayClientError as error:
+                if _is_locked_out(error):
+                    return _key_problem(client_has_key)
         return None
 
     for problem in await asyncio.gather(*(ask() for _ in range(min(plan.clients or 1, plan.warmup)))):
@@ -124,14 +127,29 @@ async def _warm_up(plan: RunPlan, client: AsyncRayClient) -> None:
             raise MeasurementError(problem)
 
 
+def _is_locked_out(error: RayClientError) -> bool:
+    return isinstance(error, RayRefused) and error.status == HTTP_UNAUTHORIZED
+
+
+def _key_problem(has_key: bool) -> str:
+    """What a refused key, or none, needs. All requests of a run would meet the same."""
+    return (
+        "the gateway refuses the API key (401): RAY_BENCHMARK_API_KEY, or the variable that --config names, must hold "
+        "one that the gateway knows"
+        if has_key
+        else "the gateway wants an API key (401): set RAY_BENCHMARK_API_KEY, or give --config with auth enabled"
+    )
+
+
 @dataclass(slots=True)
 class _Run:
-    """The measured part of a run."""
+    """The measured part of a run. `fatal`: why there is nothing to report."""
 
     plan: RunPlan
     client: AsyncRayClient
     control: AsyncRayClient
     progress: Progress
+    has_key: bool
     began: float = 0.0
     samples: list[Sample] = field(default_factory=list)
     queue: list[QueuePoint] = field(default_factory=list)
@@ -140,7 +158,8 @@ class _Run:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     under_way: int = 0
-    unsendable: str | None = None
+    fatal: str | None = None
+    told: set[str] = field(default_factory=set)
 
     async def measure(self) -> Measured:
         self.began = time.perf_counter()
@@ -152,18 +171,24 @@ class _Run:
             if not load.done():
                 # What is under way mostly fails by itself now; what hangs is cancelled.
                 await asyncio.wait({load}, timeout=LAST_ANSWERS_SECONDS)
-            wall = self._now()
+            wall = self._wall()
         finally:
             tasks = [load, over, *watchers]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if self.unsendable is not None:
-            raise MeasurementError(self.unsendable)
+        if self.fatal is not None:
+            raise MeasurementError(self.fatal)
         if load.done() and not load.cancelled() and load.exception() is not None:
             load.result()
         samples = tuple(sorted(self.samples, key=lambda sample: sample.number))
         return Measured(samples, tuple(self.queue), wall, self.tally, self.broken_off)
+
+    def _wall(self) -> float:
+        """Until now; of a run that broke off until its last answer: the time it took to see that the gateway is gone
+        says nothing about what it did before."""
+        ends = [sample.started_ms + sample.latency_ms for sample in self.samples if sample.answered]
+        return max(ends) if ends and self.broken_off is not None else self._now()
 
     def _now(self) -> float:
         return (time.perf_counter() - self.began) * 1_000
@@ -219,16 +244,18 @@ class _Run:
                         first = self._now() - started
                 answer = tokens.result
         except RayRequestError as error:
-            self.unsendable = self.unsendable or str(error)
+            self.fatal = self.fatal or str(error)
             self.gone.set()
         except RayClientError as error:
             code = error_code(error)
+            self._note(code, error, place)
         finally:
             times = Times(started, first, self._now() - started)
             if answer is None:
                 self.samples.append(failed_sample(number, place, times, code))
         if answer is None:
-            await self._look_after(code)
+            if code in _SUSPICIOUS:
+                await self._look_after(f"a request ended with {code}")
             return
         sample = answered_sample(number, place, times, answer, item)
         self.samples.append(sample)
@@ -237,10 +264,21 @@ class _Run:
         if sample.answered and not sample.cached:
             self.tally.add(provider_of(answer))
 
-    async def _look_after(self, code: str) -> None:
-        """After an error that a gateway which is gone would cause: is it? One look at a time; the others wait."""
-        if code not in _SUSPICIOUS:
+    def _note(self, code: str, error: RayClientError, place: int) -> None:
+        """Tell the first error of each code: the report has only the code, and the remedy is in the words."""
+        if code not in self.told:
+            self.told.add(code)
+            self.progress(f"item {place + 1} of the workload: {error}")
+        if not _is_locked_out(error) or self.gone.is_set():
             return
+        if any(sample.answered for sample in self.samples):
+            self.broken_off = _key_problem(self.has_key)
+        else:
+            self.fatal = _key_problem(self.has_key)
+        self.gone.set()
+
+    async def _look_after(self, sign: str) -> None:
+        """After something that a gateway which is gone would cause: is it? One look at a time; the others wait."""
         async with self.looking:
             for turn in range(LIVEZ_TRIES):
                 if self.gone.is_set():
@@ -249,7 +287,7 @@ class _Run:
                     await asyncio.sleep(LIVEZ_PAUSE_SECONDS)
                 if await self._is_alive():
                     return
-            self.broken_off = f"the gateway is gone: a request ended with {code}, and /livez does not answer"
+            self.broken_off = f"the gateway is gone: {sign}, and /livez does not answer"
             self.gone.set()
 
     async def _is_alive(self) -> bool:
@@ -263,15 +301,18 @@ class _Run:
         return True
 
     async def _watch_queue(self) -> None:
-        """The queue over time. It is asked for over HTTP, so a gateway that does not tell has no series."""
+        """The queue over time. It is asked for over HTTP, so a gateway that does not tell has no series; one that hangs
+        is found out here, because requests that are under way may wait for minutes."""
         every = QUEUE_POLL_SECONDS
         while True:
             try:
                 gauges = (await self.control.metrics()).get("gauges")
             except RayRefused:
                 return
-            except RayClientError:
+            except RayClientError as error:
                 gauges = None
+                if error_code(error) in _SUSPICIOUS:
+                    await self._look_after(f"/metrics ended with {error_code(error)}")
             if isinstance(gauges, Mapping):
                 depth, running = figure(gauges, "queue.depth"), figure(gauges, "inference.in_flight")
                 self.queue.append(QueuePoint(self._now(), int(depth or 0), int(running or 0)))

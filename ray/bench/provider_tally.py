@@ -5,6 +5,7 @@ Fed with the `diagnostics.provider` block of each answer; figures that an answer
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -88,8 +89,8 @@ class ProviderTally:
 
 
 def figure(document: Mapping[str, object], key: str) -> float | None:
-    """A number of 0 or more, None when there is none."""
+    """A finite number of 0 or more, None when there is none."""
     value = document.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return None
     return float(value)

@@ -23,6 +23,7 @@ from ray.bench.run_report import QueuePoint, Sample
 from ray.bench.workload_file import Item, parse_items, workload_of
 from ray.config import config_from_mapping
 from ray.errors import RayError
+from tests.client.scripted import Says, answer, events, server_that
 from tests.fakes.provider import STOP, FakeProvider
 from tests.gateway.harness import running
 
@@ -158,14 +159,101 @@ def test_errors_are_counted_by_code_and_do_not_end_the_run() -> None:
     assert measured.broken_off is None
 
 
-def test_refusals_of_a_gateway_with_a_key_are_counted_too() -> None:
-    async def main() -> Measured:
+@pytest.mark.parametrize(
+    ("key", "warmup", "says"),
+    [
+        ("the-wrong-key", 0, "refuses the API key"),
+        ("the-wrong-key", 3, "refuses the API key"),
+        (None, 0, "wants an API key"),
+        (None, 3, "wants an API key"),
+    ],
+)
+def test_a_gateway_that_refuses_the_key_ends_the_run_at_once_and_says_where_a_key_comes_from(
+    key: str | None, warmup: int, says: str
+) -> None:
+    asked: list[str] = []
+
+    async def main() -> None:
         document = {"auth": {"enabled": True, "apiKeyEnv": "RAY_API_KEYS"}}
         async with running(document, environ={"RAY_API_KEYS": "the-right-key-of-this-test"}) as gateway:
             url = f"http://127.0.0.1:{gateway.gateway.port}"
-            return await drive(RunPlan(WORKLOAD, 2, clients=1), url, "the-wrong-key", lambda text: None)
+            await drive(RunPlan(WORKLOAD, 1_000, clients=1, warmup=warmup), url, key, asked.append)
 
-    assert [sample.code for sample in asyncio.run(main()).samples] == ["unauthorized"] * 2
+    with pytest.raises(MeasurementError, match=f"{says}.*RAY_BENCHMARK_API_KEY") as refused:
+        asyncio.run(main())
+    assert "the-wrong-key" not in str(refused.value)
+    assert "the-right-key" not in f"{refused.value} {asked}"
+
+
+def test_the_first_error_of_each_code_is_told_with_its_item_and_its_words() -> None:
+    items = '{"input": "one"}\n{"templateId": "no.such.template"}\n{"templateId": "no.such.template", "seed": 3}'
+    told: list[str] = []
+    plan = RunPlan(workload_of("t", parse_items(items)), 6, clients=1, no_cache=True)
+    measured = drive_with(FakeProvider(), plan, told=told)
+    assert [sample.code for sample in measured.samples] == [None, "invalid_request", "invalid_request"] * 2
+    assert len(told) == 1
+    assert told[0].startswith("item 2 of the workload: ")
+    assert "no.such.template" in told[0]
+
+
+def test_what_a_rate_limit_refuses_is_counted_under_its_code() -> None:
+    document = {"rateLimit": {"enabled": True, "maxRequests": 3, "windowMs": 600_000}}
+    measured = drive_with(FakeProvider(), RunPlan(WORKLOAD, 8, clients=1, no_cache=True), document)
+    assert [sample.code for sample in measured.samples] == [None] * 3 + ["rate_limited"] * 5
+    assert measured.broken_off is None
+
+
+def test_an_arrival_that_finds_the_queue_full_is_counted_as_refused() -> None:
+    gate = asyncio.Event()
+    refused: list[str] = []
+
+    def tell(text: str) -> None:
+        refused.append(text)
+        gate.set()
+
+    async def main() -> Measured:
+        document = {
+            "scheduler": {"concurrency": 1, "maxQueue": 2, "affinityLookahead": 2},
+            "gracefulDegradation": {"queueDepthThreshold": 1},
+        }
+        async with running(document, provider=FakeProvider([gate, "Hello", STOP])) as gateway:
+            url = f"http://127.0.0.1:{gateway.gateway.port}"
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await drive(RunPlan(WORKLOAD, 5, rate=500.0, no_cache=True), url, None, tell)
+
+    codes = [sample.code for sample in asyncio.run(main()).samples]
+    assert "queue_full" in codes
+    assert set(codes) <= {None, "queue_full"}
+    assert codes[0] is None
+    assert "queue_full" in refused[0]
+
+
+def test_a_redirect_is_counted_and_never_followed() -> None:
+    with server_that(answer(200, b"{}")) as elsewhere, server_that(
+        answer(404), *[answer(307, b"", ("location", f"{elsewhere.url}/v1/infer"))] * 8
+    ) as server:  # fmt: skip
+        measured = asyncio.run(drive(RunPlan(WORKLOAD, 2, clients=1), server.url, None, lambda text: None))
+    assert {sample.code for sample in measured.samples} <= {"http_307", "http_404"}
+    assert "http_307" in {sample.code for sample in measured.samples}
+    assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        # Longer than what is read of an error: its beginning counts, and the rest is not waited for.
+        (answer(500, b"x" * 65_537), "http_500"),
+        (Says(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 99999999\r\n\r\n", "keep"),
+         "invalid_answer"),
+        (events(b'event: result\ndata: {"output": "no id"}\n\n'), "invalid_answer"),
+        (events(b"data: no json\n\n"), "invalid_answer"),
+        (answer(200, b"{}"), "invalid_answer"),
+    ],
+)  # fmt: skip
+def test_answers_that_cannot_be_used_are_counted(says: Says, code: str) -> None:
+    with server_that(*[says] * 9) as server:
+        measured = asyncio.run(drive(RunPlan(WORKLOAD, 1, clients=1), server.url, None, lambda text: None))
+    assert [sample.code for sample in measured.samples] == [code]
 
 
 def test_the_queue_is_watched_while_requests_wait_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +290,11 @@ def test_a_long_run_keeps_its_series_short(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.integration
-def test_a_gateway_that_dies_half_way_ends_the_run_with_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loop", [{"clients": 2}, {"rate": 200.0}], ids=["closed", "open"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, "connection_lost"), (signal.SIGSTOP, "unfinished")])
+def test_a_gateway_that_dies_or_hangs_half_way_ends_the_run_with_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, loop: dict[str, float], number: signal.Signals, code: str
+) -> None:
     answered: list[int] = []
 
     def note(number: int, place: int, times: Times, answer: Mapping[str, object], item: Item) -> Sample:
@@ -210,25 +302,36 @@ def test_a_gateway_that_dies_half_way_ends_the_run_with_what_was_measured(monkey
         return answered_sample(number, place, times, answer, item)
 
     monkeypatch.setattr(driver, "answered_sample", note)
-    config = config_from_mapping({"profile": "tiny", "model": {"adapter": {"kind": "mock", "latencyMs": 1}}})
+    # A gateway that hangs is not waited for as long as one of a user's.
+    monkeypatch.setattr(driver, "LIVEZ_MS", 500)
+    monkeypatch.setattr(driver, "LAST_ANSWERS_SECONDS", 0.1)
+    config = config_from_mapping(
+        {"profile": "tiny", "scheduler": {"concurrency": 4}, "model": {"adapter": {"kind": "mock", "latencyMs": 20}}}
+    )
 
     async def main() -> Measured:
         with started_gateway(config, os.environ, sys.executable) as target:
             assert target.server is not None
             await wait_until_ready(target, lambda text: None)
-            plan = RunPlan(WORKLOAD, 9_000, clients=2, no_cache=True)
+            plan = RunPlan(WORKLOAD, 9_000, clients=loop.get("clients"), rate=loop.get("rate"), no_cache=True)  # type: ignore[arg-type]  # whole where it is one
             run = asyncio.create_task(drive(plan, target.url, None, lambda text: None))
             await happens(lambda: len(answered) > 10)
-            os.kill(target.server.pid, signal.SIGKILL)
-            async with asyncio.timeout(WAIT_SECONDS):
-                return await run
+            os.kill(target.server.pid, number)
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    return await run
+            finally:
+                os.kill(target.server.pid, signal.SIGCONT)
 
     measured = asyncio.run(main())
     assert measured.broken_off is not None
     assert "the gateway is gone" in measured.broken_off
     assert sum(sample.answered for sample in measured.samples) == len(answered)
-    assert not measured.samples[-1].answered
+    assert code in {sample.code for sample in measured.samples}, "streams were under way"
     assert len(measured.samples) < 9_000
+    # Throughput is of the time in which there was a gateway.
+    last = max(sample.started_ms + sample.latency_ms for sample in measured.samples if sample.answered)
+    assert measured.wall_ms == last
 
 
 def test_a_request_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

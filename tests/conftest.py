@@ -10,7 +10,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 # What the tests themselves are told by. Everything else that begins with RAY_ would reach the programs they start.
-OF_THE_TESTS = ("RAY_REQUIRE_BACKEND", "RAY_TEST_")
+OF_THE_TESTS = ("RAY_LLAMA_SERVER", "RAY_REQUIRE_BACKEND", "RAY_TEST_")
 # Proxies between a test and its own server; the sockets of a service manager that has started the tests; languages.
 SURROUNDINGS = ("LANGUAGE", "LC_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_")
 PROXIES = ("all_proxy", "http_proxy", "https_proxy")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from tests.faults.conftest import mock_config
-from tests.integration.backend import Answer, GatewayProcess, ask, wait_until
+from tests.integration.backend import PATIENCE_SECONDS, Answer, GatewayProcess, ask, wait_until
 from tests.integration.conftest import StartGateway
 
 
@@ -37,7 +37,9 @@ def hold(gateway: GatewayProcess, *inputs: str) -> list[threading.Thread]:
         thread = threading.Thread(target=_ask_quietly, args=(gateway.port, document), daemon=True)
         thread.start()
         threads.append(thread)
-    wait_until(lambda: _held(gateway) == before + len(inputs), 10.0, f"{len(inputs)} more requests are held")
+    wait_until(
+        lambda: _held(gateway) == before + len(inputs), PATIENCE_SECONDS, f"{len(inputs)} more requests are held"
+    )
     return threads
 
 
@@ -180,8 +182,8 @@ def test_given_more_clients_than_places_when_all_leave_then_nothing_is_left_behi
     with ExitStack() as clients:
         for number in range(10):
             clients.enter_context(open_request(gateway.port, f"client {number}"))
-        wait_until(lambda: _held(gateway) == 10, 10.0, "ten requests are held")
+        wait_until(lambda: _held(gateway) == 10, PATIENCE_SECONDS, "ten requests are held")
 
-    wait_until(lambda: _held(gateway) == 0, 5.0, "all are gone")
+    wait_until(lambda: _held(gateway) == 0, PATIENCE_SECONDS, "all are gone")
     seen = gauges(gateway)
     assert (seen["queue.tokens"], seen["inference.in_flight_tokens"]) == (0, 0)

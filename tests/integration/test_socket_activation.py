@@ -19,19 +19,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.integration.backend import ROOT, wait_until
+from tests.fakes.held_backend import HeldBackend, held_backend
+from tests.integration.backend import ROOT, STOP_SECONDS, wait_until
+from tests.integration.namespaces import missing
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate: install systemd"
-)
 RESTARTS = 3
 CLIENTS = 4
 ANSWERS_BETWEEN_RESTARTS = 40
+
+
+@pytest.fixture(autouse=True)
+def socket_activation() -> None:
+    if shutil.which("systemd-socket-activate") is None:
+        missing("no systemd-socket-activate: install systemd")
 
 
 @dataclass
@@ -74,7 +78,7 @@ class Manager:
         """What `systemctl restart` does: SIGTERM, wait, start."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(45) == 0, self.text()
+        assert self.process.wait(STOP_SECONDS) == 0, self.text()
         self.start()
 
     def stop(self) -> None:
@@ -244,64 +248,16 @@ def test_given_load_when_restarted_again_and_again_then_nobody_is_refused_and_no
         assert (one["host"], one["port"]) == ("127.0.0.1", manager.port)
 
 
-class Backend(ThreadingHTTPServer):
-    """Answers a chat completion when the test lets it."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Completion)
-        self.asked = threading.Event()
-        self.may_answer = threading.Event()
-
-
-class Completion(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Backend)
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.set()
-        assert self.server.may_answer.wait(60)
-        if asked.get("stream"):
-            chunk = {"choices": [{"index": 0, "delta": {"content": "done"}, "finish_reason": "stop"}]}
-            self._send("text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n")
-        else:
-            message = {"role": "assistant", "content": "done"}
-            document = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-            self._send("application/json", json.dumps(document))
-
-    def do_GET(self) -> None:
-        self._send("application/json", json.dumps({"object": "list", "data": [{"id": "m"}]}))
-
-    def _send(self, kind: str, text: str) -> None:
-        self.send_response(200)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
-
-
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.may_answer.set()
-            server.shutdown()
-            thread.join()
+def backend() -> Iterator[HeldBackend]:
+    with held_backend() as server:
+        yield server
 
 
 def test_given_a_long_answer_when_restarted_then_it_ends_in_the_old_gateway_and_the_next_waits_for_the_new_one(
-    tmp_path: Path, backend: Backend
+    tmp_path: Path, backend: HeldBackend
 ) -> None:
-    url = f"http://127.0.0.1:{backend.server_port}"
-    adapter = {"kind": "openai-compatible", "baseUrl": url, "modelRef": "m", "timeoutMs": 60_000}
-    slow = config(tmp_path, model={"adapter": adapter, "warmOnBoot": False})
+    slow = config(tmp_path, model=backend.model())
     slow["scheduler"] = {"requestTimeoutMs": 60_000}
     with managed(tmp_path, slow) as manager:
         connection = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
@@ -311,7 +267,7 @@ def test_given_a_long_answer_when_restarted_then_it_ends_in_the_old_gateway_and_
         old = manager.process
         assert old is not None
         old.send_signal(signal.SIGTERM)
-        wait_until(lambda: bool(manager.entries("gateway shutting down")), 30, "the old gateway drains")
+        wait_until(lambda: bool(manager.entries("gateway shutting down")), 60, "the old gateway drains")
         waiting = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=60)
         waiting.request("GET", "/livez")
         backend.may_answer.set()
@@ -319,7 +275,7 @@ def test_given_a_long_answer_when_restarted_then_it_ends_in_the_old_gateway_and_
         assert (response.status, response.getheader("connection")) == (200, "close")
         assert json.loads(response.read())["output"] == "done"
         connection.close()
-        assert old.wait(45) == 0
+        assert old.wait(STOP_SECONDS) == 0
         manager.start()
         assert waiting.getresponse().status == 200
         waiting.close()
@@ -329,11 +285,11 @@ def test_without_somebody_who_keeps_the_socket_the_same_load_is_refused(tmp_path
     """That the test above can fail: a gateway with a socket of its own does refuse while it restarts."""
     with managed(tmp_path, config(tmp_path)) as manager:
         load = Load(manager.port, ask_on_new_connections)
-        wait_until(lambda: answers(load), 30, "it answers")
+        wait_until(lambda: answers(load), 60, "it answers")
         manager.listening.close()
         assert manager.process is not None
         manager.process.send_signal(signal.SIGTERM)
-        assert manager.process.wait(45) == 0
+        assert manager.process.wait(STOP_SECONDS) == 0
         with pytest.raises(ConnectionRefusedError):
             ask_on_new_connections(load)
 

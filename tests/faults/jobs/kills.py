@@ -243,7 +243,9 @@ class KillRun:
         try:
             for client in clients:
                 client.join()
-            wait_until(self._all_settled, SETTLE_SECONDS, f"every job ends and is delivered\n{first.output()[-3000:]}")
+            wait_until(
+                self._all_settled, SETTLE_SECONDS, lambda: f"every job ends and is delivered\n{first.output()[-3000:]}"
+            )
             before = self._records()
             first.signal(signal.SIGTERM)
             if (status := first.wait_exit()) != 0:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.jobs.kills import jobs_config
 from tests.faults.jobs.test_two_gateways import submit, wait_ended
-from tests.integration.backend import GatewayProcess, free_port, wait_until
+from tests.integration.backend import PATIENCE_SECONDS, GatewayProcess, free_port, wait_until
 from tests.integration.conftest import StartGateway
 
 Record = dict[str, object]
@@ -80,7 +80,9 @@ def queued_record(start_gateway: StartGateway, config: dict[str, object], storag
     slow = {"adapter": {"kind": "mock", "latencyMs": 60_000}}
     gateway = start_gateway({**config, "model": slow})
     first, job_id = submit(gateway, "keeps the only place"), submit(gateway, "a good job")
-    wait_until(lambda: gateway.get(f"/v1/jobs/{first}").json()["status"] == "running", 10.0, "the first job runs")
+    wait_until(
+        lambda: gateway.get(f"/v1/jobs/{first}").json()["status"] == "running", PATIENCE_SECONDS, "the first job runs"
+    )
     gateway.signal(signal.SIGKILL)
     gateway.wait_exit()
     return job_id, json.loads((storage / "jobs" / f"{job_id}.json").read_bytes())
@@ -152,7 +154,7 @@ def wait_callback(gateway: GatewayProcess, job_id: str, status: str, reason: str
         callback = gateway.get(f"/v1/jobs/{job_id}").json()["callback"]
         return isinstance(callback, dict) and (callback["status"], callback.get("lastError")) == (status, reason)
 
-    wait_until(there, 10.0, f"the callback of {job_id} is {status} ({reason})")
+    wait_until(there, PATIENCE_SECONDS, f"the callback of {job_id} is {status} ({reason})")
 
 
 def test_given_links_pipes_and_directories_in_the_store_when_it_starts_then_none_is_followed_or_waited_for(

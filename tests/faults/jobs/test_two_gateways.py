@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.jobs.kills import jobs_config
-from tests.integration.backend import GatewayProcess, free_port, wait_until
+from tests.integration.backend import PATIENCE_SECONDS, GatewayProcess, free_port, wait_until
 from tests.integration.conftest import StartGateway
 
 
@@ -19,13 +19,13 @@ def submit(gateway: GatewayProcess, text: str) -> str:
     return str(answer.json()["id"])
 
 
-def wait_ended(gateway: GatewayProcess, job_id: str, seconds: float = 20.0) -> dict[str, object]:
+def wait_ended(gateway: GatewayProcess, job_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, object]:
     """The record once the job is terminal."""
 
     def ended() -> bool:
         return gateway.get(f"/v1/jobs/{job_id}").json()["status"] not in ("queued", "running")
 
-    wait_until(ended, seconds, f"{job_id} ends:\n{gateway.output()[-2000:]}")
+    wait_until(ended, seconds, lambda: f"{job_id} ends:\n{gateway.output()[-2000:]}")
     return gateway.get(f"/v1/jobs/{job_id}").json()
 
 
@@ -53,7 +53,7 @@ def test_given_the_first_was_killed_when_the_second_starts_then_it_takes_over_it
     slow = {"adapter": {"kind": "mock", "latencyMs": 60_000}}
     first = start_gateway({**jobs_config(storage, free_port()), "model": slow})
     job_id = submit(first, "left behind")
-    wait_until(lambda: first.get(f"/v1/jobs/{job_id}").json()["status"] == "running", 10.0, "the job runs")
+    wait_until(lambda: first.get(f"/v1/jobs/{job_id}").json()["status"] == "running", PATIENCE_SECONDS, "the job runs")
     first.signal(signal.SIGKILL)
     first.wait_exit()
 
@@ -70,7 +70,7 @@ def test_given_a_job_under_way_when_the_gateway_is_told_to_stop_at_once_then_the
     slow = {"adapter": {"kind": "mock", "latencyMs": 60_000}}
     first = start_gateway({**jobs_config(storage, free_port(), maxAttempts=1), "model": slow})
     job_id = submit(first, "interrupted")
-    wait_until(lambda: first.get(f"/v1/jobs/{job_id}").json()["status"] == "running", 10.0, "the job runs")
+    wait_until(lambda: first.get(f"/v1/jobs/{job_id}").json()["status"] == "running", PATIENCE_SECONDS, "the job runs")
     first.signal(signal.SIGTERM)
     first.wait_logged("gateway shutting down")
     first.signal(signal.SIGTERM)  # it does not wait for the job any longer

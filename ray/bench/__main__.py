@@ -1,4 +1,4 @@
-"""`python -m ray.bench`: measure, print a table or JSON.
+"""`python -m ray.bench`: measure, print a table or JSON, write what was asked for.
 
 Exit 0 when measuring worked, whatever came out; 1 when it did not, or when a budget (`--check`) or a baseline
 (`--assert-baseline`) was missed; 2 for wrong usage. The report goes to stdout, progress and errors to stderr.
@@ -13,7 +13,9 @@ from types import FrameType
 
 from ray.bench.command_line import parse_options
 from ray.bench.commands import COMMANDS
+from ray.bench.output import write_outputs
 from ray.bench.process import MeasurementError
+from ray.bench.shown import say_progress
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -27,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         shown = COMMANDS[options.command].show(options)
+        # First to stdout: a full disk must not cost the minutes of measuring.
+        print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="", flush=True)
+        if "output" in options:
+            write_outputs(options, shown.document, say_progress)
     except (MeasurementError, OSError) as error:
         print(f"ray.bench: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -35,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_STOPPED
     finally:
         signal.signal(signal.SIGTERM, before)
-    print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="")
     failed = shown.broken or (shown.missed and options.check)
     return EXIT_FAILED if failed else EXIT_OK
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ray.bench.gateway_bench import interpreter_name
 from ray.bench.option_values import assignment
+from ray.bench.output import add_output_options
 from ray.bench.prefix_sides import Model
 from ray.bench.report import machine_facts
 
@@ -15,8 +16,8 @@ from ray.bench.report import machine_facts
 def add_bench_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--python", default=sys.executable, metavar="PATH", help="interpreter that runs the gateway")
     command.add_argument("--quick", action="store_true", help="a few requests: shows that it works, no more")
-    command.add_argument("--json", action="store_true", help="the report as JSON")
     command.add_argument("--check", action="store_true", help="exit 1 when a budget or target is missed")
+    add_output_options(command.add_argument_group("the results"))
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:

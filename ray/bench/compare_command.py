@@ -11,8 +11,9 @@ from ray.bench.figures import Figure, quantile
 from ray.bench.noise import mean_ratio, quantile_ratio, share_difference
 from ray.bench.process import MeasurementError
 from ray.bench.report import number
-from ray.bench.run_charts import reuse_percent, token_rates
+from ray.bench.run_charts import token_rates
 from ray.bench.run_report import RunReport, Sample, load_run_report
+from ray.bench.run_rows import reuse_percent
 from ray.bench.shown import Shown
 from ray.clock import iso_now
 

@@ -58,7 +58,7 @@ def show_gateway(options: argparse.Namespace) -> Shown:
     else:
         rows += backend_bench.rows_without_backend()
     settings = {"quick": options.quick, "connections": options.connections}
-    return shown_rows(Report("gateway-bench", rows, {**facts, **finish()}, "gateway", settings))
+    return shown_rows(Report("gateway-bench", rows, {**facts, **finish()}, options.label or "gateway", settings))
 
 
 def _address(text: str) -> Address:

@@ -1,102 +1,37 @@
-"""The report of a run as one HTML page: figures, charts and tables, with nothing loaded from anywhere.
-
-The page has no script and no outside reference, and says so to the browser (`Content-Security-Policy`), so that it can
-be sent around and opened from a disk. Light and dark follow the reader's system; on a phone the charts stand below each
-other.
-"""
+"""The report of a run as one HTML page: figures, charts over time and tables, drawn from its samples."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 
-from ray.bench.chart import STYLE as CHART_STYLE
-from ray.bench.chart import Chart, chart_svg, legend_html
 from ray.bench.figures import quantile
+from ray.bench.page_parts import Cells, figures, milliseconds, page, section, table, verdict
 from ray.bench.process import MeasurementError
 from ray.bench.report import number
-from ray.bench.run_charts import charts_of, reuse_percent
+from ray.bench.run_charts import charts_of
 from ray.bench.run_report import Part, RunReport, RunSettings, Sample
+from ray.bench.run_rows import reuse_percent
 
-_STYLE = """
-:root { color-scheme: light dark; --back: #ffffff; --card: #f4f6f8; --text: #1f2933; --quiet: #52606d; --edge: #d9e0e7;
-  --good: #1b7a43; --bad: #b3261e }
-@media (prefers-color-scheme: dark) {
-  :root { --back: #14191f; --card: #1c232b; --text: #e4e7eb; --quiet: #9aa5b1; --edge: #2d3742; --good: #5fd38d;
-    --bad: #ff8a80 }
-}
-* { box-sizing: border-box }
-body { margin: 0; background: var(--back); color: var(--text); font: 16px/1.45 system-ui, sans-serif }
-main { max-width: 1120px; margin: 0 auto; padding: 20px 16px 48px }
-h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere }
-h2 { font-size: 1.15rem; margin: 32px 0 10px }
-h3 { font-size: 1rem; margin: 0 0 4px }
-p { margin: 6px 0 }
-.quiet { color: var(--quiet); overflow-wrap: anywhere }
-.good { color: var(--good); font-weight: 600 }
-.bad { color: var(--bad); font-weight: 600 }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px;
-  margin: 18px 0 0; padding: 0 }
-@media (min-width: 800px) { .tiles { grid-template-columns: repeat(4, 1fr) } }
-.tiles div { background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: 10px 12px }
-.tiles dt { color: var(--quiet); font-size: .85rem }
-.tiles dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums }
-.tiles small { display: block; color: var(--quiet); font-size: .8rem; font-weight: 400 }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 16px }
-figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: 12px }
-.legend { list-style: none; margin: 0 0 6px; padding: 0; display: flex; flex-wrap: wrap; gap: 2px 16px;
-  font-size: .85rem; color: var(--quiet) }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem }
-caption { text-align: left; color: var(--quiet); padding: 0 0 4px; font-size: .85rem }
-th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--edge); text-align: right; vertical-align: top;
-  white-space: nowrap }
-th { font-weight: 600 }
-th:first-child, td:first-child, .words td { text-align: left; white-space: normal }
-.words td { overflow-wrap: anywhere }
-.words td:first-child { min-width: 8rem; color: var(--quiet) }
-"""
 _SLOWEST = 10
 _NONE = "n/a"
-
-Cells = Sequence[str]
 
 
 def html_page(report: RunReport) -> str:
     """The whole page. `comparison` is shown when it is made as the documentation says, and left out otherwise."""
-    title = f"Bench of {report.label}"
-    body = [
-        "<header>",
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{escape(_what(report.settings))} &middot; {escape(report.generated_at)}</p>',
-        *_verdicts(report),
-        "</header>",
-        _tiles(report),
-        *_section("Over the run", _charts(charts_of(report))),
-        *_section("Times", _times(report.samples)),
-        *_section("Against the baseline", _checks(report)),
-        *_section("Errors", _errors(report.samples)),
-        *_section("Quality", _quality(report.samples)),
-        *_section("The slowest answers", _slowest(report.samples)),
-        *_section("Settings", _facts(report)),
-    ]
-    return "\n".join(
+    return page(
+        f"Bench of {report.label}",
+        f"{_what(report.settings)} · {report.generated_at}",
+        [*_verdicts(report), _tiles(report)],
         [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-            f"<title>{escape(title)}</title>",
-            f"<style>{_STYLE}{CHART_STYLE}</style>",
-            "</head>",
-            "<body><main>",
-            *body,
-            "</main></body>",
-            "</html>\n",
-        ]
+            *section("Over the run", figures(charts_of(report))),
+            *section("Times", _times(report.samples)),
+            *section("Against the baseline", _checks(report)),
+            *section("Errors", _errors(report.samples)),
+            *section("Quality", _quality(report.samples)),
+            *section("The slowest answers", _slowest(report.samples)),
+            *section("Settings", _facts(report)),
+        ],
     )
 
 
@@ -107,15 +42,10 @@ def _what(settings: RunSettings) -> str:
 
 def _verdicts(report: RunReport) -> Iterator[str]:
     if report.broken_off is not None:
-        yield f'<p class="bad">Broken off: {escape(report.broken_off)}</p>'
+        yield verdict(False, f"Broken off: {report.broken_off}")
     passed = None if report.comparison is None else report.comparison.get("passed")
     if isinstance(passed, bool):
-        word, kind = ("passed", "good") if passed else ("missed", "bad")
-        yield f'<p class="{kind}">The baseline was {word}.</p>'
-
-
-def _section(title: str, content: Sequence[str]) -> list[str]:
-    return ["<section>", f"<h2>{escape(title)}</h2>", *content, "</section>"] if content else []
+        yield verdict(passed, f"The baseline was {'passed' if passed else 'missed'}.")
 
 
 def _tiles(report: RunReport) -> str:
@@ -159,20 +89,6 @@ def _time(values: Sequence[float], share: float) -> str:
     return milliseconds(quantile(values, share)) if values else _NONE
 
 
-def milliseconds(value: float) -> str:
-    """A time for people: 843 ms, 12.3 s."""
-    return f"{number(value)} ms" if value < 10_000 else f"{number(value / 1000)} s"
-
-
-def _charts(charts: Sequence[Chart]) -> list[str]:
-    if not charts:
-        return []
-    drawn = [
-        f"<figure><h3>{escape(chart.title)}</h3>{legend_html(chart)}{chart_svg(chart)}</figure>" for chart in charts
-    ]
-    return ['<div class="charts">', *drawn, "</div>"]
-
-
 def _times(samples: Sequence[Sample]) -> list[str]:
     answered = [one for one in samples if one.answered]
     cold = [one for one in answered if one.cold]
@@ -189,7 +105,7 @@ def _times(samples: Sequence[Sample]) -> list[str]:
         if values:
             rows.append([name, *(_time(values, share) for share in (0.5, 0.95, 0.99, 1)), str(len(values))])
     about = "As the client saw them. Cold: answered by the model for this request alone."
-    return _table(about, ["", "p50", "p95", "p99", "max", "n"], rows)
+    return table(about, ["", "p50", "p95", "p99", "max", "n"], rows)
 
 
 def _checks(report: RunReport) -> list[str]:
@@ -208,7 +124,7 @@ def _checks(report: RunReport) -> list[str]:
         ]
     except MeasurementError:
         return []
-    return _table("", ["metric", "expected", "actual", ""], rows)
+    return table("", ["metric", "expected", "actual", ""], rows)
 
 
 def _value(part: Part, key: str) -> str:
@@ -219,7 +135,7 @@ def _value(part: Part, key: str) -> str:
 def _errors(samples: Sequence[Sample]) -> list[str]:
     codes = Counter(one.code for one in samples if one.code is not None)
     rows = [[code, str(count), f"{100 * count / len(samples):.1f} %"] for code, count in codes.most_common()]
-    return _table("", ["code", "requests", "of all sent"], rows)
+    return table("", ["code", "requests", "of all sent"], rows)
 
 
 def _quality(samples: Sequence[Sample]) -> list[str]:
@@ -229,7 +145,7 @@ def _quality(samples: Sequence[Sample]) -> list[str]:
     passed = sum(1 for one in samples if one.quality_score is not None and not one.quality_failures)
     failures = Counter(failure for one in samples for failure in one.quality_failures)
     head = f"<p>{passed} of {len(scored)} answers passed; mean score {number(sum(scored) / len(scored))} of 100.</p>"
-    return [head, *_table("", ["failure", "answers"], [[name, str(n)] for name, n in failures.most_common()])]
+    return [head, *table("", ["failure", "answers"], [[name, str(n)] for name, n in failures.most_common()])]
 
 
 def _slowest(samples: Sequence[Sample]) -> list[str]:
@@ -247,7 +163,7 @@ def _slowest(samples: Sequence[Sample]) -> list[str]:
         ]
         for one in slow
     ]
-    return _table("", ["request", "item", "sent at", "latency", "first token", "queue", "tokens", "prefix"], rows)
+    return table("", ["request", "item", "sent at", "latency", "first token", "queue", "tokens", "prefix"], rows)
 
 
 def _facts(report: RunReport) -> list[str]:
@@ -261,18 +177,4 @@ def _facts(report: RunReport) -> list[str]:
         ["took", milliseconds(report.wall_ms)],
         *([name, value] for name, value in report.facts.items()),
     ]
-    return _table("", [], rows, kind="words")
-
-
-def _table(about: str, columns: Cells, rows: Sequence[Cells], kind: str = "") -> list[str]:
-    if not rows:
-        return []
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return [
-        f'<div class="wide"><table{f" class={kind}" if kind else ""}>',
-        *([f"<caption>{escape(about)}</caption>"] if about else []),
-        *([f"<thead><tr>{head}</tr></thead>"] if columns else []),
-        f"<tbody>{''.join(body)}</tbody>",
-        "</table></div>",
-    ]
+    return table("", [], rows, kind="words")

@@ -41,4 +41,4 @@ def show_jobs(options: argparse.Namespace) -> Shown:
     plan = jobs_bench.QUICK if options.quick else jobs_bench.FULL
     rows = jobs_bench.measure_jobs(plan, options.python, options.connections, options.directory, say_progress)
     settings = {"quick": options.quick, "connections": options.connections}
-    return shown_rows(Report("jobs-bench", rows, {**facts, **finish()}, "jobs", settings))
+    return shown_rows(Report("jobs-bench", rows, {**facts, **finish()}, options.label or "jobs", settings))

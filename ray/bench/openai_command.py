@@ -31,4 +31,6 @@ def show_openai(options: argparse.Namespace) -> Shown:
     facts = bench_facts(options)
     finish = watch()
     rows = openai_bench.measure_openai(plan, model_of(options), options.python, say_progress)
-    return shown_rows(Report("openai-bench", rows, {**facts, **finish()}, "openai", {"quick": options.quick}))
+    return shown_rows(
+        Report("openai-bench", rows, {**facts, **finish()}, options.label or "openai", {"quick": options.quick})
+    )

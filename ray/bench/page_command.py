@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ray.bench.html_report import html_page
+from ray.bench.read_report import load_report
 from ray.bench.report_file import write_file
-from ray.bench.run_report import load_run_report
+from ray.bench.report_page import report_page
 from ray.bench.shown import Shown
 
 
 def show_page(options: argparse.Namespace) -> Shown:
     """Draw it. Raises `MeasurementError` and `OSError`."""
-    write_file(options.page, html_page(load_run_report(options.report)))
+    write_file(options.page, report_page(load_report(options.report).document))
     return Shown(f"wrote {options.page}\n", {}, False)

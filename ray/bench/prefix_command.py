@@ -13,7 +13,7 @@ from ray.bench.gateway_process import MAX_CONNECTIONS
 from ray.bench.option_values import whole_number
 from ray.bench.plot import scatter_svg
 from ray.bench.prefix_bench import FULL, QUICK, PrefixPlan
-from ray.bench.prefix_report import panels, prefix_document, prefix_facts, prefix_text, rows_of
+from ray.bench.prefix_report import PREFIX_KIND, panels, prefix_document, prefix_facts, prefix_text, rows_of
 from ray.bench.prefix_sides import LARGEST_CONTEXT, Shape
 from ray.bench.report import Report
 from ray.bench.report_file import write_file
@@ -83,7 +83,7 @@ def show_prefix(options: argparse.Namespace) -> Shown:
     facts = {**bench_facts(options), **prefix_facts(plan, model)}
     finish = watch()
     measured = prefix_bench.measure_prefix(plan, model, options.python, say_progress)
-    report = Report("prefix-bench", rows_of(plan, measured), {**facts, **finish()}, "prefix")
+    report = Report(PREFIX_KIND, rows_of(plan, measured), {**facts, **finish()}, options.label or "prefix")
     if options.plot is not None:
         title = "Latency of each request, directly and through Ray"
         plot = scatter_svg(title, panels(measured), x_label="request, in order of asking", y_label="seconds")

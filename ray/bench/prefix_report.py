@@ -13,6 +13,8 @@ from ray.bench.prefix_bench import COLD, RAM_CACHE_MIB, RESTARTED, STEADY, Measu
 from ray.bench.prefix_sides import Model
 from ray.bench.report import Budget, Report, Row, json_document, number, text_table
 
+PREFIX_KIND = "prefix-bench"
+
 STEADY_TARGET = Budget(3.5, at_least=True)
 STEADY_RAM_TARGET = Budget(1.05, at_least=True)
 COLD_TARGET = Budget(1.25, at_least=True)
@@ -22,8 +24,8 @@ OTHER_TEXTS = Budget(0)
 
 _BARE, _RAM, _RAY = "direct_0", f"direct_{RAM_CACHE_MIB}", "ray"
 # Which of the plot's colours and markers a side has.
-_SERIES_PLACES: Mapping[str, int] = {_RAY: 0, _BARE: 1, _RAM: 2}
-_PASS_TITLES = {COLD: "first pass, nothing warm", STEADY: "second pass", RESTARTED: "after a restart"}
+SERIES_PLACES: Mapping[str, int] = {_RAY: 0, _BARE: 1, _RAM: 2}
+PASS_TITLES = {COLD: "first pass, nothing warm", STEADY: "second pass", RESTARTED: "after a restart"}
 _READ_AND_RESTORED = ("evaluated", "restored")
 _COLUMNS = (
     *("side", "pass", "took", "tok/s", "p50", "p95", "first token p50", "p95", "reused"),
@@ -187,6 +189,7 @@ def _pass_document(one: Pass, slots: int) -> dict[str, object]:
     latencies, first = [asked.latency for asked in load.asked], [asked.ttft for asked in load.asked]
     return {
         "side": one.side.id,
+        "label": one.side.label,
         "round": one.round + 1,
         "pass": one.name,
         "seconds": load.wall_seconds,
@@ -232,9 +235,9 @@ def _asked_document(asked: Asked) -> dict[str, object]:
 def panels(measured: Measured) -> list[Panel]:
     """Latency by request in the first round: a panel for each pass and a series for each side that has it."""
     shown = []
-    for name, title in _PASS_TITLES.items():
+    for name, title in PASS_TITLES.items():
         series = [
-            Series(one.side.label, _SERIES_PLACES[one.side.id], [asked.latency for asked in one.load.asked])
+            Series(one.side.label, SERIES_PLACES[one.side.id], [asked.latency for asked in one.load.asked])
             for one in measured.passes
             if (one.round, one.name) == (0, name)
         ]

@@ -106,14 +106,14 @@ def number(value: float) -> str:
 
 def text_table(report: Report) -> str:
     """The report for a terminal, ending with a newline."""
-    lines = [_cells(row) for row in report.rows]
+    lines = [cells(row) for row in report.rows]
     widths = [max(len(line[column]) for line in [_COLUMNS, *lines]) for column in range(len(_COLUMNS))]
     shown = [f"{name}: {value}" for name, value in report.facts.items()]
     shown.append("")
     for line in [_COLUMNS, *lines]:
-        cells = [line[0].ljust(widths[0])]
-        cells += [line[column].rjust(widths[column]) for column in range(1, 4)]
-        shown.append("  ".join([*cells, line[4]]).rstrip())
+        aligned = [line[0].ljust(widths[0])]
+        aligned += [line[column].rjust(widths[column]) for column in range(1, 4)]
+        shown.append("  ".join([*aligned, line[4]]).rstrip())
     notes = [f"  {row.label}: {row.note}" for row in report.rows if row.note]
     if notes:
         shown += ["", "Notes", *notes]
@@ -122,7 +122,8 @@ def text_table(report: Report) -> str:
     return "\n".join(shown) + "\n"
 
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+    """What is measured, spread, budget and verdict of a row, after its name, for people."""
     budget = "" if row.budget is None else f"{'>=' if row.budget.at_least else '<='} {number(row.budget.limit)}"
     if row.figure is None:
         return row.label, "not measured", "", budget, ""

@@ -9,6 +9,7 @@ from ray.bench.chart import Chart, Layer
 from ray.bench.figures import quantile
 from ray.bench.plot import tick_step
 from ray.bench.run_report import RunReport, Sample
+from ray.bench.run_rows import reuse_percent
 
 _SECONDS_FROM_MS = 10_000
 _BINS = 40
@@ -28,13 +29,6 @@ def charts_of(report: RunReport) -> list[Chart]:
     first, *others = [replace(chart, x_end=report.wall_ms / 1000) for chart in over_time]
     charts = [first, distribution_chart(report.samples), *others]
     return [chart for chart in charts if chart.shown]
-
-
-def reuse_percent(sample: Sample) -> float | None:
-    """How much of the prompt was not read again, in percent; None where the answer does not say."""
-    if not sample.cold or not sample.prompt_tokens or sample.cached_tokens is None:
-        return None
-    return min(100.0, 100 * sample.cached_tokens / sample.prompt_tokens)
 
 
 def latency_chart(samples: Sequence[Sample]) -> Chart:

@@ -14,10 +14,9 @@ from pathlib import Path
 from ray.bench.baseline import Baseline, Comparison, baseline_document, compare, load_baseline
 from ray.bench.driver import Measured, RunPlan, drive
 from ray.bench.gateway_under_test import Target, api_key_of, read_config, started_gateway, wait_until_ready
-from ray.bench.html_report import html_page
 from ray.bench.process import MeasurementError
-from ray.bench.report_file import append_history, write_file
-from ray.bench.run_report import RUN_KIND, RunReport, RunSettings
+from ray.bench.report_file import write_file
+from ray.bench.run_report import RunReport, RunSettings
 from ray.bench.run_summary import summary_of
 from ray.bench.run_text import run_text
 from ray.bench.workload_file import Workload, load_workload
@@ -41,18 +40,17 @@ class Outcome:
 def measure_run(
     options: argparse.Namespace, facts: Mapping[str, str], finish: Callable[[], Mapping[str, str]], progress: Progress
 ) -> Outcome:
-    """Load, run, compare, write. Raises `MeasurementError` for what keeps a run from being made or written."""
+    """Load, run, compare, make a baseline. Raises `MeasurementError` for what keeps a run from being made."""
     # Everything that can be known to be wrong comes before the minutes of measuring.
     baseline = None if options.baseline is None else load_baseline(options.baseline)
     workload = load_workload(options.workload)
     report = measured_report(options, plan_of(options, workload), facts, finish, progress)
     report, comparison = held_against(options, baseline, report)
-    _write(options, report, progress)
+    unwritten = options.write_baseline is not None and not _baseline_written(options, report, progress)
     nothing = not any(sample.answered for sample in report.samples)
     missed = options.assert_baseline and comparison is not None and not comparison.passed
-    return Outcome(
-        run_text(report, comparison), report.to_document(), nothing or missed or report.broken_off is not None
-    )
+    failed = nothing or missed or unwritten or report.broken_off is not None
+    return Outcome(run_text(report, comparison), report.to_document(), failed)
 
 
 def measured_report(
@@ -146,20 +144,14 @@ async def measured_plan(plan: RunPlan, target: Target, key: str | None, progress
     return await drive(plan, target.url, key, progress)
 
 
-def _write(options: argparse.Namespace, report: RunReport, progress: Progress) -> None:
-    document = report.to_document()
-    if options.output is not None:
-        write_file(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        progress(f"wrote {options.output}")
-    if options.html is not None:
-        write_file(options.html, html_page(report))
-        progress(f"wrote {options.html}")
-    if options.history_dir is not None:
-        # The samples would make a history of a few runs; its figures are what is looked back at.
-        figures = {name: value for name, value in document.items() if name not in ("samples", "queue")}
-        append_history(options.history_dir, RUN_KIND, figures)
-    if options.write_baseline is not None:
+def _baseline_written(options: argparse.Namespace, report: RunReport, progress: Progress) -> bool:
+    """What was measured is shown and written all the same when there is no baseline to be made of it."""
+    try:
         write_baseline(options, report, progress)
+    except MeasurementError as error:
+        progress(str(error))
+        return False
+    return True
 
 
 def write_baseline(options: argparse.Namespace, report: RunReport, progress: Progress) -> None:

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from ray.bench.process import MeasurementError
+from ray.bench.report import envelope
+from ray.bench.run_rows import run_rows
 from ray.types import as_json
 
 RUN_KIND = "benchmark-summary"
 RUN_VERSION = 1
 LARGEST_REPORT_BYTES = 64 * 1024 * 1024
+_OF_THE_ENVELOPE = ("label", "generatedAt", "settings", "facts")
 _TOP = "report"
 _T = TypeVar("_T")
 
@@ -118,10 +121,20 @@ class RunReport:
 
     def to_document(self) -> dict[str, object]:
         """The report as plain JSON data."""
-        body = as_json(self)
-        if not isinstance(body, dict):
+        settings, body = as_json(self.settings), as_json(self)
+        if not isinstance(settings, dict) or not isinstance(body, dict):
             raise TypeError("a report becomes a JSON object")
-        return {"kind": RUN_KIND, "version": RUN_VERSION, **body}
+        parts = {key: part for key, part in body.items() if key not in _OF_THE_ENVELOPE}
+        return envelope(
+            RUN_KIND,
+            run_rows(self.samples, self.wall_ms, self.queue),
+            label=self.label,
+            facts=self.facts,
+            settings=settings,
+            version=RUN_VERSION,
+            generated_at=self.generated_at,
+            parts=parts,
+        )
 
     @classmethod
     def from_document(cls, document: object, *, any_version: bool = False) -> RunReport:

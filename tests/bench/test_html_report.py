@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ray.bench.html_report import html_page, milliseconds
+from ray.bench.html_report import html_page
+from ray.bench.page_parts import milliseconds
 from ray.bench.run_report import RunReport, Sample
 from tests.bench.some_runs import some_run, some_settings
 

@@ -65,10 +65,10 @@ def test_a_file_that_is_no_report_of_a_run_ends_with_1(
     name: str, fast: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.json"
-    other.write_text('{"kind": "gateway-bench"}')
+    other.write_text('{"kind": "some-notes", "version": 1}')
     page = tmp_path / "page.html"
     assert command.main([name, str(other), fast if name == "compare" else str(page)]) == 1
-    assert 'kind "gateway-bench"' in capsys.readouterr().err
+    assert 'kind "some-notes"' in capsys.readouterr().err
     assert not page.exists()
 
 

@@ -1,0 +1,49 @@
+"""Where a report goes: to stdout, and for every command that measures also to a file, a page and a history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+
+from ray.bench.option_values import label_text, path_text
+from ray.bench.report_file import append_history, write_file
+from ray.bench.report_page import report_page
+
+# Lists of single measurements, at any depth: a history with them would hold a few reports only.
+_MEASUREMENTS = frozenset({"samples", "queue", "passes", "pairs", "candidates"})
+
+Progress = Callable[[str], None]
+# What has options like a parser or a group of them.
+Options = argparse._ActionsContainer
+
+
+def add_output_options(command: Options, *, label: str = "the command's name") -> None:
+    """The options of a command that measures. `label`: what a report is called when `--label` is not given."""
+    command.add_argument("--json", action="store_true", help="the report as JSON")
+    command.add_argument("--label", type=label_text, metavar="TEXT", help=f"name of the report (default: {label})")
+    command.add_argument("--output", type=path_text, metavar="FILE", help="write the report as JSON, with every sample")
+    command.add_argument("--html", type=path_text, metavar="FILE", help="write the report as one page with charts")
+    command.add_argument("--history-dir", type=path_text, metavar="DIR", help="add the figures to a history in there")
+
+
+def write_outputs(options: argparse.Namespace, document: Mapping[str, object], progress: Progress) -> None:
+    """Write the report wherever the options say. Raises `MeasurementError` for what cannot be written; what comes
+    before it is written then."""
+    if options.output is not None:
+        write_file(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        progress(f"wrote {options.output}")
+    if options.history_dir is not None:
+        append_history(options.history_dir, str(document["kind"]), history_line(document))
+    if options.html is not None:
+        write_file(options.html, report_page(document))
+        progress(f"wrote {options.html}")
+
+
+def history_line(document: Mapping[str, object]) -> dict[str, object]:
+    """The report without its single measurements: the figures that are looked back at."""
+    return {
+        name: history_line(part) if isinstance(part, dict) else part
+        for name, part in document.items()
+        if not (name in _MEASUREMENTS and isinstance(part, list))
+    }

@@ -1,0 +1,36 @@
+"""One HTML page for a report of any kind: `page` and `--html` of every command end here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray.bench.html_report import html_page
+from ray.bench.page_parts import figures, section
+from ray.bench.peers_command import PEERS_KIND
+from ray.bench.peers_page import peers_page
+from ray.bench.prefix_page import prefix_sections
+from ray.bench.prefix_report import PREFIX_KIND
+from ray.bench.read_report import ReadReport, read_report
+from ray.bench.rows_page import rows_page
+from ray.bench.run_charts import charts_of
+from ray.bench.run_report import RUN_KIND, RunReport
+
+
+def report_page(document: Mapping[str, object]) -> str:
+    """The page. Raises `MeasurementError` when the document is not a report, or not one of this version."""
+    report = read_report(document)
+    if report.kind == RUN_KIND:
+        return html_page(RunReport.from_document(document))
+    if report.kind == PEERS_KIND:
+        return peers_page(report)
+    if report.kind == PREFIX_KIND:
+        return rows_page(report, prefix_sections(report))
+    return rows_page(report, _run_sections(report))
+
+
+def _run_sections(report: ReadReport) -> list[str]:
+    """The charts over time of a report that was drawn from a run and has it in it."""
+    run = report.document.get("run")
+    if not isinstance(run, dict) or run.get("kind") != RUN_KIND or "samples" not in run:
+        return []
+    return section("Over the run", figures(charts_of(RunReport.from_document(run))))

@@ -121,16 +121,18 @@ def _interrupts_deferred() -> Iterator[None]:
 
 @contextmanager
 def working_directory() -> Iterator[Path]:
-    """A temporary directory for servers. Those that still run at its end are ended first: an interrupt may come between
-    the start of a server and the block that stops it, and would otherwise leave it writing where nothing is left."""
+    """A temporary directory for servers. Those started since that still run at its end are ended first: an interrupt may
+    come between the start of a server and the block that stops it, and would otherwise leave it writing where nothing
+    is left. One directory may be opened inside another; servers of the outer one run on."""
     with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
+        before = len(_children)
         try:
             yield Path(directory)
         finally:
-            for child in [child for child in _children if child.poll() is None]:
+            for child in [child for child in _children[before:] if child.poll() is None]:
                 child.kill()
                 child.wait()
-            _children.clear()
+            del _children[before:]
 
 
 _children: list[subprocess.Popen[bytes]] = []

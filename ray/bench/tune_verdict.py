@@ -1,0 +1,163 @@
+"""Whether new settings are better than the starting ones, judged by a comparison in turns. Pure.
+
+They have to be faster beyond noise, and may not pay for it: no lower share of answers that pass the quality checks, not
+more errors, and no 95th percentile of latency that is surely more than a tenth longer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from ray.bench.figures import Figure, quantile
+from ray.bench.noise import quantile_ratio
+from ray.bench.run_report import Sample
+from ray.bench.run_summary import HOUR_MS, score_of
+
+FEWEST_ANSWERS = 6
+# Of the pairs of turns; a process that started well once does not decide.
+PAIRS_TO_WIN = 0.75
+LONGEST_LATENCY_RATIO = 1.10
+_DRAWS = 1_000
+_TAIL = 0.025
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One side's turn. `wall_ms`: of its measured part."""
+
+    samples: tuple[Sample, ...]
+    wall_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason`: why the new settings are taken, or are not. `speed`: new to old, with bounds of noise (`samples` 1:
+    without); `latency`: of the 95th percentiles, likewise; `pairs_won`: turns in which the new settings were faster.
+    The shares are percentages, None where nothing is checked."""
+
+    better: bool
+    reason: str
+    speed: Figure | None
+    latency: Figure | None
+    pairs: int
+    pairs_won: int
+    quality: tuple[float | None, float | None]
+    errors: tuple[float, float]
+
+
+def verdict_of(before: Sequence[Turn], after: Sequence[Turn]) -> Verdict:
+    """Compare the turns of both sides, which were taken in pairs."""
+    old, new = pooled(before), pooled(after)
+    speed = speed_ratio(old, new)
+    latency = quantile_ratio(_latencies(old), _latencies(new), 0.95)
+    won = sum(speed_of(two) > speed_of(one) for one, two in zip(before, after, strict=True))
+    quality = quality_share(old), quality_share(new)
+    errors = error_share(old), error_share(new)
+    against = _against(speed, latency, won, len(before), quality, errors)
+    return Verdict(against is None, against or "faster beyond noise", speed, latency, len(before), won, quality, errors)
+
+
+def _against(
+    speed: Figure | None,
+    latency: Figure | None,
+    won: int,
+    pairs: int,
+    quality: tuple[float | None, float | None],
+    errors: tuple[float, float],
+) -> str | None:
+    """What speaks against the new settings; None when nothing does."""
+    if errors[1] > errors[0]:
+        return f"more requests failed: {errors[1]:.0f}% instead of {errors[0]:.0f}%"
+    if speed is None:
+        return "nothing was answered"
+    if quality[0] is not None and quality[1] is not None and quality[1] < quality[0]:
+        return f"fewer answers pass the quality checks: {quality[1]:.1f}% instead of {quality[0]:.1f}%"
+    if speed.samples < FEWEST_ANSWERS:
+        return f"fewer than {FEWEST_ANSWERS} answers on one side are too few to tell"
+    if speed.low <= 1:
+        return "not faster beyond noise"
+    if won < math.ceil(pairs * PAIRS_TO_WIN):
+        return f"faster in only {won} of {pairs} pairs of turns"
+    if latency is not None and latency.low > LONGEST_LATENCY_RATIO:
+        return f"faster, but its 95th percentile of latency is {latency.value:.2f} times as long"
+    return None
+
+
+def pooled(turns: Sequence[Turn]) -> Turn:
+    """All turns of one side as if they were one, each beginning where the one before ended."""
+    samples: list[Sample] = []
+    wall_ms = 0.0
+    for turn in turns:
+        samples += [replace(one, started_ms=wall_ms + one.started_ms) for one in turn.samples]
+        wall_ms += turn.wall_ms
+    return Turn(tuple(samples), wall_ms)
+
+
+def speed_of(turn: Turn) -> float:
+    """The score of the search without its factor for quality: which answers pass can change with the last bit of a
+    sum, and that is no speed."""
+    answered = [one for one in turn.samples if one.answered]
+    return _speed(answered, turn.wall_ms) if answered else 0.0
+
+
+def speed_ratio(before: Turn, after: Turn) -> Figure | None:
+    """The ratio of the two speeds, new to old, and the bounds between which 95 % of it would lie if both sides' answers
+    were drawn again from those they had. None when one side answered nothing; without bounds (`samples` 1) below 6
+    answers. Draws come from a fixed seed."""
+    sides = [([one for one in turn.samples if one.answered], turn.wall_ms) for turn in (before, after)]
+    if not all(answered for answered, _ in sides):
+        return None
+    old, new = (_speed(*side) for side in sides)
+    if old <= 0:
+        return None
+    fewest = min(len(answered) for answered, _ in sides)
+    value = new / old
+    if fewest < FEWEST_ANSWERS:
+        return Figure(value, value, value, 1)
+    random = Random(_SEED)
+    drawn = sorted(_drawn_ratio(random, sides) for _ in range(_DRAWS))
+    low, high = drawn[int(_DRAWS * _TAIL)], drawn[int(_DRAWS * (1 - _TAIL))]
+    return Figure(value, min(low, value), max(high, value), fewest)
+
+
+def _drawn_ratio(random: Random, sides: Sequence[tuple[list[Sample], float]]) -> float:
+    speeds = []
+    for answered, wall_ms in sides:
+        again = random.choices(answered, k=len(answered))
+        # In a closed loop the clock runs as long as the clients wait.
+        waited, waits = (sum(one.latency_ms for one in chosen) for chosen in (answered, again))
+        speeds.append(_speed(again, wall_ms * waits / waited if waited else wall_ms))
+    return speeds[1] / speeds[0] if speeds[0] > 0 else math.inf
+
+
+def _speed(answered: Sequence[Sample], wall_ms: float) -> float:
+    rates = [one.tokens_per_second for one in answered if one.tokens_per_second]
+    queues = [one.queue_ms for one in answered if one.queue_ms is not None]
+    latencies = [one.gateway_ms for one in answered if one.gateway_ms is not None]
+    return score_of(
+        {
+            "emailsPerHour": len(answered) / wall_ms * HOUR_MS if wall_ms > 0 else 0.0,
+            "latencyP95Ms": quantile(latencies, 0.95) if latencies else None,
+            "queueDelayP95Ms": quantile(queues, 0.95) if queues else None,
+            "completionTokensPerSecondAvg": sum(rates) / len(rates) if rates else None,
+        }
+    )
+
+
+def _latencies(turn: Turn) -> list[float]:
+    return [one.latency_ms for one in turn.samples if one.answered]
+
+
+def quality_share(turn: Turn) -> float | None:
+    """Percent of the judged answers that pass; None when none is judged."""
+    judged = [one for one in turn.samples if one.quality_score is not None]
+    return 100 * sum(not one.quality_failures for one in judged) / len(judged) if judged else None
+
+
+def error_share(turn: Turn) -> float:
+    """Percent of the requests that were not answered; all of them when none was sent."""
+    return 100 * sum(not one.answered for one in turn.samples) / len(turn.samples) if turn.samples else 100.0

@@ -1,4 +1,5 @@
-"""What holds for all tests: nothing of the caller's surroundings, and the same examples every time.
+"""What holds for all tests: nothing of the caller's surroundings, the same examples every time, and with
+`RAY_REQUIRE_BACKEND=1`, as continuous integration has it, no test that is left out because a tool is missing.
 
 `pytest --hypothesis-profile=explore` looks for examples nobody has thought of; what it finds becomes a plain test.
 """
@@ -6,7 +7,11 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
+from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # What the tests themselves are told by. Everything else that begins with RAY_ would reach the programs they start.
@@ -27,3 +32,29 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
+
+# What a test may be left out for all the same: who runs it, and what a container may not do.
+MAY_BE_SKIPPED = re.compile(r"\broot\b|\baccounts?\b|\bmount\b|somebody else|where none is expected|another directory")
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def judged(report: Report) -> Report:
+    """The report, as a failure where a skipped test may not be."""
+    if not report.skipped or hasattr(report, "wasxfail") or os.environ.get("RAY_REQUIRE_BACKEND") != "1":
+        return report
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not MAY_BE_SKIPPED.search(reason):
+        report.outcome = "failed"
+        report.longrepr = f"RAY_REQUIRE_BACKEND=1, and this would not be tested: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return judged((yield))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import ssl
@@ -29,6 +28,7 @@ from tests.integration.backend import (
 )
 from tests.integration.caddy import CaddyProcess
 from tests.integration.conftest import StartGateway, StartLlamaServer
+from tests.integration.namespaces import missing
 
 KEY = "a-key-for-the-test"
 AUTHORIZED = {"authorization": f"Bearer {KEY}"}
@@ -44,9 +44,7 @@ def start_caddy(tmp_path: Path) -> Iterator[StartCaddy]:
     """Starts a Caddy on a free port: `render` makes its file for a site address with this scheme."""
     found = shutil.which("caddy")
     if found is None:
-        if os.environ.get("RAY_REQUIRE_BACKEND") == "1":
-            pytest.fail("RAY_REQUIRE_BACKEND=1, and no caddy on PATH: apt-get install caddy", pytrace=False)
-        pytest.skip("needs caddy: apt-get install caddy")
+        missing("no caddy on PATH: apt-get install caddy")
     started: list[CaddyProcess] = []
 
     def start(render: Callable[[str], str], scheme: str = "http") -> CaddyProcess:

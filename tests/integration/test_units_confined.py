@@ -22,8 +22,9 @@ import pytest
 from ray.deploy.sizing import size
 from ray.deploy.units import BACKEND_UNIT, GATEWAY_UNIT, render_gateway, render_llama_cpp
 from tests.deploy.support import settings_for
-from tests.integration.backend import ROOT, ask, free_port, wait_until
+from tests.integration.backend import ROOT, START_SECONDS, STOP_SECONDS, ask, free_port, wait_until
 from tests.integration.conftest import Backend
+from tests.integration.namespaces import missing, need_machines
 from tests.integration.sandbox import values
 
 # A user that has no account and owns nothing else.
@@ -31,21 +32,16 @@ UID = 61_234
 PYTHON = "/usr/bin/python3"
 
 
-def cannot() -> str | None:
-    """Why the sandbox cannot be built here."""
-    if os.geteuid() != 0:
-        return "needs root"
-    if shutil.which("systemd-analyze") is None or not Path(PYTHON).exists():
-        return "needs systemd-analyze and a system Python"
+@pytest.fixture(autouse=True, scope="module")
+def sandbox() -> None:
+    """Skip or fail where it cannot be built."""
+    need_machines(("mount", "systemd-analyze", "unshare", PYTHON))
     version = [PYTHON, "-I", "-S", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-    if subprocess.run(version, timeout=30).returncode != 0:
-        return "the system Python is older than 3.11"
-    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, timeout=30)
-    return None if tried.returncode == 0 else "mount namespaces are not allowed here"
-
-
-REASON = cannot()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
+    if subprocess.run(version, timeout=60).returncode != 0:
+        missing("the system's Python is older than 3.11")
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, timeout=60)
+    if tried.returncode != 0:
+        missing(f"there can be no sandbox: {tried.stderr}")
 
 
 @pytest.fixture
@@ -83,7 +79,7 @@ class Confined:
 
     def end(self) -> int:
         self.process.terminate()
-        return self.process.wait(45)
+        return self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         self.process.kill()
@@ -147,21 +143,25 @@ def test_both_services_do_all_their_work_under_their_units(backend: Backend, pla
     server = Confined(place, BACKEND_UNIT, unit)
     gateway = Confined(place, GATEWAY_UNIT, render_gateway(settings, sizing))
     try:
-        wait_until(lambda: answers(port, "/readyz"), 60, "ready")
+        wait_until(lambda: answers(port, "/readyz"), START_SECONDS, "ready")
         body = {"input": "Where is it?", "system": SYSTEM, "maxTokens": 8}
         for number in range(3):
             given = ask(port, "POST", "/v1/infer", {**body, "input": f"Where is number {number}?"})
             assert given.status == 200, (given.body, server.text(), gateway.text())
         job = ask(port, "POST", "/v1/jobs", body).json()
-        wait_until(lambda: ask(port, "GET", f"/v1/jobs/{job['id']}").json()["status"] == "succeeded", 60, "the job")
+        wait_until(
+            lambda: ask(port, "GET", f"/v1/jobs/{job['id']}").json()["status"] == "succeeded", START_SECONDS, "the job"
+        )
         snapshots = place / "prefixes"
-        wait_until(lambda: bool(list(snapshots.glob("*.kv.json"))), 30, "a snapshot that the gateway has adopted")
-        for file in snapshots.iterdir():
-            assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (UID, 0o600)
+        wait_until(
+            lambda: bool(list(snapshots.glob("*.kv.json"))), START_SECONDS, "a snapshot that the gateway has adopted"
+        )
         health = ask(port, "GET", "/health").json()
         assert health["prefixStore"], health
         assert gateway.end() == 0, gateway.text()
         assert server.end() in (0, -15), server.text()
+        for file in snapshots.iterdir():
+            assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (UID, 0o600)
     finally:
         gateway.kill()
         server.kill()

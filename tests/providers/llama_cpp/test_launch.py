@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from dataclasses import replace
 
 import pytest
 
+from examples.local_backend import find_llama_server
 from ray.config import LaunchProfile, LlamaCppAdapter, PrefixStoreConfig, config_from_mapping
 from ray.providers import launch_arguments, launch_command
 
@@ -126,11 +126,12 @@ def test_given_no_store_in_use_when_rendered_then_nothing_changes(
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not os.environ.get("RAY_TEST_LLAMA_SERVER"), reason="RAY_TEST_LLAMA_SERVER names no llama-server")
 @pytest.mark.parametrize("profile", [PROFILE, SWITCHED_OFF], ids=["on", "off"])
 def test_given_the_real_program_when_its_help_is_read_then_it_knows_every_flag(profile: LaunchProfile) -> None:
-    program = os.environ["RAY_TEST_LLAMA_SERVER"]
-    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    program = find_llama_server()
+    if program is None:
+        pytest.skip("needs a llama-server: name one in RAY_TEST_LLAMA_SERVER")
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60, check=True)
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout))
     used = {word for word in launch_arguments(profile, STORE) if word.startswith("--")}
     assert used - known == set()

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ray.bench.chat_side import Asked, ChatSide, base_url, chat_body
-from ray.bench.compare_command import Comparison, compare_runs, comparison_document, comparison_text
+from ray.bench.compare_runs import RunComparison, compare_runs
+from ray.bench.comparison import changes_as_rows, comparison_document, comparison_text
 from ray.bench.process import MeasurementError
+from ray.bench.report import envelope
 from ray.bench.report_file import write_file
 from ray.bench.run_report import RunReport, RunSettings, Sample
 from ray.bench.workload_file import Workload, load_workload
@@ -55,7 +57,7 @@ class _Taken:
 class Peers:
     """Both runs and their comparison: A is the peer, B is Ray. `broken_off`: which side was gone, and when."""
 
-    comparison: Comparison
+    comparison: RunComparison
     broken_off: str | None
 
     @property
@@ -159,16 +161,24 @@ def peers_text(peers: Peers) -> str:
     return comparison_text(peers.comparison)
 
 
-def peers_document(peers: Peers) -> dict[str, object]:
-    """Both reports whole, and the comparison."""
-    return {
-        "kind": PEERS_KIND,
-        "version": PEERS_VERSION,
-        "generatedAt": iso_now(),
-        "comparison": comparison_document(peers.comparison),
-        "peer": peers.comparison.before.to_document(),
-        "ray": peers.comparison.after.to_document(),
-    }
+def peers_document(peers: Peers, label: str | None = None) -> dict[str, object]:
+    """Both reports whole, the comparison, and its changes as rows: Ray to the peer."""
+    peer, ray = peers.comparison.before, peers.comparison.after
+    settings = ray.settings_document()
+    return envelope(
+        PEERS_KIND,
+        changes_as_rows(peers.comparison),
+        label=label or "Ray and a peer",
+        facts=ray.facts,
+        settings={**settings, "peer": peer.settings.target},
+        version=PEERS_VERSION,
+        parts={
+            "comparison": comparison_document(peers.comparison),
+            "peer": peer.to_document(),
+            "ray": ray.to_document(),
+            "brokenOff": peers.broken_off,
+        },
+    )
 
 
 def write_reports(options: argparse.Namespace, peers: Peers, progress: Progress) -> None:

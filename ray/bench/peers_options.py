@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ray.bench.compare_command import MARGIN_PERCENT
+from ray.bench.comparison import MARGIN_PERCENT
+from ray.bench.option_values import percent, whole_number
+from ray.bench.output import add_output_options
 from ray.bench.peers_command import PEER_KEY_VARIABLE, RAY_KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -37,17 +38,17 @@ def add_peers_command(commands: Commands) -> None:
         ("--timeout-ms", 600_000, 180_000, "of one request"),
     ):
         told = what if default is None else f"{what} (default {default})"
-        peers.add_argument(name, type=_whole(largest), default=default, metavar="N", help=told)
+        peers.add_argument(name, type=whole_number(1, largest), default=default, metavar="N", help=told)
     peers.add_argument(
         "--margin",
-        type=_whole(100),
+        type=percent,
         default=MARGIN_PERCENT,
         metavar="PERCENT",
         help=f"a ratio that differs by less is the same (default {MARGIN_PERCENT:g})",
     )
     peers.add_argument("--output-dir", metavar="DIR", help="write ray.json and peer.json there, for page and compare")
-    peers.add_argument("--json", action="store_true", help="both reports and the comparison as JSON")
     peers.add_argument("--check", action="store_true", help="exit 1 when Ray is worse in anything")
+    add_output_options(peers.add_argument_group("the results"))
 
 
 def peers_problem(options: argparse.Namespace) -> str | None:
@@ -68,15 +69,3 @@ def _url(text: str) -> str:
     if " " in text:
         raise argparse.ArgumentTypeError("must not hold blanks")
     return text
-
-
-def _whole(largest: int) -> Callable[[str], int]:
-    """A whole number from 1 to `largest`."""
-
-    def read(text: str) -> int:
-        value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-        if not 1 <= value <= largest:
-            raise argparse.ArgumentTypeError(f"must be 1 to {largest}")
-        return value
-
-    return read

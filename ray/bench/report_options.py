@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray.bench.compare_command import MARGIN_PERCENT
+from ray.bench.comparison import MARGIN_PERCENT
+from ray.bench.option_values import percent
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 def add_compare_command(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
-        help="two reports of run side by side, with ratios and how much of them is noise",
-        description="Compare run B with run A. Reads what `run --output FILE` wrote; measures nothing.",
+        help="two reports of the same kind side by side, with ratios and how much of them is noise",
+        description="Compare report B with report A. Reads what `--output FILE` wrote; measures nothing.",
     )
     compare.add_argument("a", metavar="A.json", help="the report to compare with")
     compare.add_argument("b", metavar="B.json", help="the report to judge")
     compare.add_argument(
         "--margin",
-        type=_percent,
+        type=percent,
         default=MARGIN_PERCENT,
         metavar="PERCENT",
         help=f"a ratio that differs by less is the same, however sure it is (default {MARGIN_PERCENT:g})",
     )
-    compare.add_argument("--force", action="store_true", help="compare other workloads and schema versions as well")
+    compare.add_argument(
+        "--force", action="store_true", help="compare other kinds, workloads and schema versions as well"
+    )
     compare.add_argument("--json", action="store_true", help="the comparison as JSON")
     compare.add_argument("--check", action="store_true", help="exit 1 when B is worse in anything")
 
@@ -36,10 +38,10 @@ def add_compare_command(commands: Commands) -> None:
 def add_page_command(commands: Commands) -> None:
     page = commands.add_parser(
         "page",
-        help="draw the report of a run as one HTML page",
-        description="Draw what `run --output FILE` wrote as one HTML page that loads nothing; measures nothing.",
+        help="draw a report as one HTML page",
+        description="Draw what `--output FILE` wrote as one HTML page that loads nothing; measures nothing.",
     )
-    page.add_argument("report", metavar="REPORT.json", help="the report of a run")
+    page.add_argument("report", metavar="REPORT.json", help="a report")
     page.add_argument("page", metavar="PAGE.html", help="the page to write; one that is there is replaced")
     page.set_defaults(json=False, check=False)
 
@@ -53,13 +55,3 @@ def report_problem(options: argparse.Namespace) -> str | None:
     if options.command == "page" and not Path(options.page).absolute().parent.is_dir():
         return f"there is no directory for {options.page}"
     return None
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError("must be 0 to 100")
-    return value

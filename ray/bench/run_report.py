@@ -119,10 +119,20 @@ class RunReport:
     comparison: Mapping[str, object] | None = None
     broken_off: str | None = None
 
+    @property
+    def target(self) -> str:
+        return self.settings.target
+
+    def settings_document(self) -> dict[str, object]:
+        settings = as_json(self.settings)
+        if not isinstance(settings, dict):
+            raise TypeError("settings become a JSON object")
+        return settings
+
     def to_document(self) -> dict[str, object]:
         """The report as plain JSON data."""
-        settings, body = as_json(self.settings), as_json(self)
-        if not isinstance(settings, dict) or not isinstance(body, dict):
+        body = as_json(self)
+        if not isinstance(body, dict):
             raise TypeError("a report becomes a JSON object")
         parts = {key: part for key, part in body.items() if key not in _OF_THE_ENVELOPE}
         return envelope(
@@ -130,7 +140,7 @@ class RunReport:
             run_rows(self.samples, self.wall_ms, self.queue),
             label=self.label,
             facts=self.facts,
-            settings=settings,
+            settings=self.settings_document(),
             version=RUN_VERSION,
             generated_at=self.generated_at,
             parts=parts,

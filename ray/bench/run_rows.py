@@ -26,7 +26,7 @@ def run_rows(samples: Sequence[Sample], wall_ms: float, queue: Sequence[QueuePoi
     cold = [one for one in answered if one.cold]
     rows: list[Row] = []
     for id, label, pick in _TIMES:
-        times = _known([pick(one) for one in cold])
+        times = known([pick(one) for one in cold])
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
             figure = Figure(quantile(times, share), min(times), max(times), len(times)) if times else None
             rows.append(Row(f"{id}_{name}", f"{label}, {name}", "ms", figure))
@@ -40,7 +40,7 @@ def run_rows(samples: Sequence[Sample], wall_ms: float, queue: Sequence[QueuePoi
         rows.append(Row(id, label, unit, rate))
     deepest = single(max(one.depth for one in queue)) if queue else None
     rows += [
-        _mean("answer_rate", "tokens per second of one cold answer", "tok/s", [_rate(one) for one in cold]),
+        _mean("answer_rate", "tokens per second of one cold answer", "tok/s", [answer_rate(one) for one in cold]),
         _mean("prefix_reuse", "prompt reused", "%", [reuse_percent(one) for one in cold]),
         Row("queue_depth", "longest queue", "", deepest, more_is_better=False),
         *_shares(samples, answered),
@@ -76,15 +76,16 @@ def _share(id: str, label: str, holds: Sequence[bool], more_is_better: bool | No
 
 
 def _mean(id: str, label: str, unit: str, given: Sequence[float | None]) -> Row:
-    values = _known(given)
+    values = known(given)
     figure = Figure(sum(values) / len(values), min(values), max(values), len(values)) if values else None
     return Row(id, label, unit, figure, more_is_better=True)
 
 
-def _rate(one: Sample) -> float | None:
-    """Of the whole answer, first token included."""
+def answer_rate(one: Sample) -> float | None:
+    """Tokens per second of the whole answer, first token included; None where the tokens are not known."""
     return one.completion_tokens * 1000 / one.latency_ms if one.completion_tokens and one.latency_ms else None
 
 
-def _known(values: Sequence[float | None]) -> list[float]:
+def known(values: Sequence[float | None]) -> list[float]:
+    """What was measured, without the gaps."""
     return [value for value in values if value is not None]

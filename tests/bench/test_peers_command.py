@@ -15,7 +15,7 @@ import pytest
 from ray.bench import __main__ as command
 from ray.bench import commands
 from ray.bench.chat_side import Asked, ChatSide
-from ray.bench.compare_command import compare_runs
+from ray.bench.compare_runs import compare_runs
 from ray.bench.peers_command import (
     Peers,
     PeersPlan,

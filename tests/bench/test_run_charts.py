@@ -15,9 +15,9 @@ from ray.bench.run_charts import (
     queue_chart,
     rate_chart,
     reuse_chart,
-    reuse_percent,
 )
 from ray.bench.run_report import Sample
+from ray.bench.run_rows import reuse_percent
 from tests.bench.some_runs import some_run
 
 COLD = Sample(0, 0, 0.0, 100.0, ttft_ms=50.0, prompt_tokens=40, completion_tokens=10, cached_tokens=30, prefix="hot")

@@ -6,15 +6,16 @@ import argparse
 import math
 import sys
 
-from ray.bench.baseline import DEFAULT_TOLERANCE
+from ray.bench.baseline import DEFAULT_PASSES, DEFAULT_TOLERANCE
 from ray.bench.option_values import label_text, path_text, whole_number
 from ray.bench.output import add_output_options
-from ray.bench.run_command import DEFAULT_URL
+from ray.bench.run_command import DEFAULT_URL, is_started
 from ray.client import RayClient
 
 MAX_CLIENTS = 64
 MAX_REQUESTS = 10_000
 MAX_RATE = 1_000.0
+MAX_PASSES = 20
 MAX_TIMEOUT_MS = 600_000
 DEFAULT_TIMEOUT_MS = 180_000
 
@@ -49,6 +50,13 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         metavar="MS",
         help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
     )
+    load.add_argument(
+        "--passes",
+        type=whole_number(1, MAX_PASSES),
+        metavar="N",
+        help="make the run so often at most: until it holds the baseline, or all of them to write one "
+        f"(default {DEFAULT_PASSES} for that, otherwise 1)",
+    )
     load.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="other arrivals (default 1)")
     add_result_options(run)
 
@@ -57,6 +65,11 @@ def run_problem(options: argparse.Namespace) -> str | None:
     """What is wrong between the options."""
     if options.assert_baseline and options.baseline is None:
         return "--assert-baseline needs --baseline"
+    if options.no_cache or is_started(options):
+        return None
+    if options.write_baseline is not None or (options.passes or 1) > 1:
+        # The cache of a running gateway would answer instead of the model, and it is never slow.
+        return "--write-baseline and --passes need --no-cache, or a gateway of their own (--config without --url)"
     return None
 
 

@@ -36,6 +36,8 @@ def summary_of(
         "dedupeHitRate": _rate(answered, lambda sample: sample.deduplicated),
         "degradedRate": _rate(answered, lambda sample: sample.degraded),
         **_baseline_figures(answered),
+        "typicalLatencyMs": typical_of(samples, lambda sample: sample.latency_ms),
+        "typicalTtftMs": typical_of(samples, lambda sample: sample.ttft_ms),
         **_throughput(answered, wall_ms),
         **_quality(answered),
         "prefixStates": dict(Counter(sample.prefix for sample in answered if sample.prefix is not None).most_common()),
@@ -64,6 +66,20 @@ def group_of(samples: Sequence[Sample]) -> dict[str, object] | None:
         if values:
             document[name] = spread_of(values)
     return document
+
+
+def typical_of(samples: Sequence[Sample], pick: _Pick) -> float | None:
+    """The mean over the workload's items of each item's median, of cold answers; None without any.
+
+    Items differ by far more than an item does from one time to the next, so a percentile over all of them may jump from
+    one item's times to another's because of one slow answer. This neither jumps nor follows a single slow answer.
+    """
+    by_item: dict[int, list[float]] = {}
+    for sample in samples:
+        value = pick(sample)
+        if sample.cold and value is not None:
+            by_item.setdefault(sample.item, []).append(value)
+    return _mean(median(values) for values in by_item.values())
 
 
 def spread_of(values: Sequence[float]) -> dict[str, float]:

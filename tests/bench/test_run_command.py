@@ -55,6 +55,10 @@ TINY = str(ROOT / "examples/config/ray.tiny.json")
         ["--url", "h:3000"],
         ["--assert-baseline"],
         ["--tolerance", "-5"],
+        ["--write-baseline", "box.json"],
+        ["--passes", "2"],
+        ["--passes", "2", "--config", "c.json", "--url", "http://h"],
+        ["--passes", "21", "--no-cache"],
         ["--timeout-ms", "600001"],
         ["bare"],
     ],
@@ -101,7 +105,18 @@ def test_a_run_writes_its_report_page_history_and_baseline(
 ) -> None:
     measuring(monkeypatch, answers(4, 100.0))
     files = [str(tmp_path / name) for name in ("out/report.json", "page.html", "h", "box.json")]
-    argv = ["run", "--output", files[0], "--html", files[1], "--history-dir", files[2], "--write-baseline", files[3]]
+    argv = [
+        "run",
+        "--output",
+        files[0],
+        "--html",
+        files[1],
+        "--history-dir",
+        files[2],
+        "--write-baseline",
+        files[3],
+        "--no-cache",
+    ]
     assert command.main([*argv, "--label", "my box"]) == 0
     assert "label: my box" in capsys.readouterr().out
     report = load_run_report(files[0])
@@ -118,15 +133,44 @@ def test_a_missed_baseline_is_only_a_failure_when_asserted_and_stands_in_the_rep
 ) -> None:
     baseline = str(tmp_path / "box.json")
     measuring(monkeypatch, answers(4, 100.0))
-    assert command.main(["run", "--write-baseline", baseline]) == 0
-    assert command.main(["run", "--baseline", baseline, "--assert-baseline"]) == 0
+    assert command.main(["run", "--no-cache", "--write-baseline", baseline]) == 0
+    assert command.main(["run", "--no-cache", "--baseline", baseline, "--assert-baseline"]) == 0
     measuring(monkeypatch, answers(4, 300.0))
-    assert command.main(["run", "--baseline", baseline]) == 0
+    assert command.main(["run", "--no-cache", "--baseline", baseline]) == 0
     capsys.readouterr()
-    assert command.main(["run", "--baseline", baseline, "--assert-baseline", "--json"]) == 1
+    assert command.main(["run", "--no-cache", "--baseline", baseline, "--assert-baseline", "--json"]) == 1
     comparison = json.loads(capsys.readouterr().out)["comparison"]
     assert comparison["passed"] is False
-    assert {check["metric"] for check in comparison["checks"] if not check["passed"]} >= {"latencyP50Ms"}
+    assert comparison["passes"] == 5
+    assert {check["metric"] for check in comparison["checks"] if not check["passed"]} == {
+        "typicalLatencyMs",
+        "typicalTtftMs",
+    }
+
+
+def test_the_best_of_several_passes_is_held_against_a_baseline_and_written_into_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paces = iter([300.0, 100.0, 100.0, 900.0, 110.0, 150.0, 100.0])
+
+    def run(*argv: str) -> int:
+        async def canned(*_: object) -> Measured:
+            return Measured(answers(4, next(paces)), (), 1_000.0, ProviderTally(), None)
+
+        measuring(monkeypatch, ())
+        monkeypatch.setattr(run_command, "drive", canned)
+        return command.main(["run", "--no-cache", *argv])
+
+    baseline = str(tmp_path / "box.json")
+    assert run("--passes", "3", "--write-baseline", baseline) == 0
+    assert "write it when the machine is quiet" in capsys.readouterr().err
+    assert json.loads(Path(baseline).read_text())["assertions"]["maxTypicalLatencyMs"] == 100 * 1.35 + 5
+    assert run("--baseline", baseline, "--assert-baseline", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["comparison"]["passes"] == 2
+    assert "pass 2 of 5 at most" in shown.err
+    assert run("--baseline", baseline) == 0, "without the assertion one pass is enough"
+    assert next(paces) == 100.0
 
 
 def test_a_baseline_of_another_schema_version_is_refused_before_anything_is_sent(
@@ -148,7 +192,7 @@ def test_a_run_that_was_broken_off_reports_what_it_has_and_ends_with_1(
     assert "answered: 4 of 4" in shown
     assert "BROKEN OFF: the gateway is gone." in shown
     assert load_run_report(str(report)).broken_off == "the gateway is gone"
-    assert command.main(["run", "--write-baseline", str(baseline)]) == 1
+    assert command.main(["run", "--no-cache", "--write-baseline", str(baseline)]) == 1
     assert not baseline.exists()
 
 

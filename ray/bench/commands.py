@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ray.bench.autotune_command import show_autotune
+from ray.bench.autotune_options import add_autotune_command, autotune_problem
 from ray.bench.bench_options import model_problem
 from ray.bench.compare_command import show_compare
 from ray.bench.eval_command import show_eval
@@ -69,6 +71,7 @@ COMMANDS: Mapping[str, Command] = {
     "jobs": Command(add_jobs_command, jobs_problem, show_jobs),
     "openai": Command(add_openai_command, model_problem, show_openai),
     "peers": Command(add_peers_command, peers_problem, _show_peers),
+    "autotune": Command(add_autotune_command, autotune_problem, show_autotune),
     "compare": Command(add_compare_command, report_problem, show_compare),
     "page": Command(add_page_command, report_problem, show_page),
 }

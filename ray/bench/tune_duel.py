@@ -6,10 +6,12 @@ counts here. Who goes first alternates, so that what slows the machine down for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ray.bench.compare_command import Comparison, compare_runs, comparison_document
+from ray.bench.compare_runs import RunComparison, compare_runs
+from ray.bench.comparison import comparison_document
 from ray.bench.process import MeasurementError
 from ray.bench.provider_tally import ProviderTally
 from ray.bench.report import number
@@ -51,7 +53,7 @@ class Duel:
             return self.verdict.reason
         return self.failed or "there was no time to compare"
 
-    def comparison(self) -> Comparison | None:
+    def comparison(self) -> RunComparison | None:
         return None if self.runs is None else compare_runs(*self.runs)
 
     def document(self) -> dict[str, object]:
@@ -73,7 +75,8 @@ def _verdict_document(verdict: Verdict) -> dict[str, object]:
     document: dict[str, object] = {"pairs": verdict.pairs, "pairsWon": verdict.pairs_won}
     for name, figure in (("speedRatio", verdict.speed), ("latencyP95Ratio", verdict.latency)):
         if figure is not None:
-            bounds = {"low": figure.low, "high": figure.high} if figure.samples > 1 else {}
+            bounded = figure.samples > 1 and math.isfinite(figure.high)
+            bounds = {"low": figure.low, "high": figure.high} if bounded else {}
             document[name] = {"value": figure.value, **bounds, "samples": figure.samples}
     for name, shares in (("qualityPassRate", verdict.quality), ("errorRate", verdict.errors)):
         if shares[0] is not None and shares[1] is not None:

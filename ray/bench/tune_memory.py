@@ -14,8 +14,8 @@ from ray.bench.tune_space import launch_profile_of
 from ray.config import Config
 from ray.host import CgroupReader
 from ray.providers import model_memory
+from ray.types import MIB
 
-MIB = 1_048_576
 SMALLEST_RESERVE_MIB = 768
 RESERVE_DIVISOR = 5
 GATEWAY_ABOVE_THRESHOLD_MIB = 384

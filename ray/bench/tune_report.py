@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ray.bench.compare_command import comparison_text
+from ray.bench.comparison import changes_as_rows, comparison_text
 from ray.bench.figures import Figure, single
 from ray.bench.report import Row, envelope, number
 from ray.bench.tune_duel import Duel, told_bounds
@@ -81,7 +81,8 @@ def _sweep(title: str, standings: Sequence[Standing]) -> list[str]:
     lines: list[tuple[str, ...]] = [("", title, *_COLUMNS)]
     for place, standing in enumerate(order[:SHOWN]):
         label = standing.candidate.label + (" (starting settings)" if standing is standings[0] else "")
-        lines.append((str(place + 1), label, *_figures(standing)))
+        # A score of fewer requests does not compare with the others, so it has no place among them.
+        lines.append((str(place + 1) if standing.is_in else "-", label, *_figures(standing)))
     shown = _table(lines)
     pruned = sum(one.outcome == "pruned" for one in standings)
     if pruned:
@@ -185,12 +186,8 @@ def _rows(found: Findings, duel: Duel | None) -> list[Row]:
     verdict = None if duel is None else duel.verdict
     if verdict is not None:
         rows.append(Row("speed_ratio", "speed, new to starting settings", "x", verdict.speed, more_is_better=True))
-        rows.append(
-            Row(
-                "latency_p95_ratio", "latency p95, new to starting settings", "x", verdict.latency, more_is_better=False
-            )
-        )
-    return rows
+    comparison = None if duel is None else duel.comparison()
+    return rows if comparison is None else [*rows, *changes_as_rows(comparison)]
 
 
 def _best(found: Findings) -> Figure | None:

@@ -17,6 +17,7 @@ from ray.bench.run_report import Sample
 from ray.bench.run_summary import HOUR_MS, score_of
 
 FEWEST_ANSWERS = 6
+FEWEST_OF_ITEM = 3
 # Of the pairs of turns; a process that started well once does not decide.
 PAIRS_TO_WIN = 0.75
 LONGEST_LATENCY_RATIO = 1.10
@@ -106,8 +107,8 @@ def speed_of(turn: Turn) -> float:
 
 def speed_ratio(before: Turn, after: Turn) -> Figure | None:
     """The ratio of the two speeds, new to old, and the bounds between which 95 % of it would lie if both sides' answers
-    were drawn again from those they had. None when one side answered nothing; without bounds (`samples` 1) below 6
-    answers. Draws come from a fixed seed."""
+    were drawn again from those they had, item by item. None when one side answered nothing; without bounds (`samples`
+    1) below 6 answers. Draws come from a fixed seed."""
     sides = [([one for one in turn.samples if one.answered], turn.wall_ms) for turn in (before, after)]
     if not all(answered for answered, _ in sides):
         return None
@@ -119,18 +120,29 @@ def speed_ratio(before: Turn, after: Turn) -> Figure | None:
     if fewest < FEWEST_ANSWERS:
         return Figure(value, value, value, 1)
     random = Random(_SEED)
-    drawn = sorted(_drawn_ratio(random, sides) for _ in range(_DRAWS))
+    groups = [(_by_item(answered), wall_ms) for answered, wall_ms in sides]
+    drawn = sorted(_drawn_ratio(random, groups) for _ in range(_DRAWS))
     low, high = drawn[int(_DRAWS * _TAIL)], drawn[int(_DRAWS * (1 - _TAIL))]
     return Figure(value, min(low, value), max(high, value), fewest)
 
 
-def _drawn_ratio(random: Random, sides: Sequence[tuple[list[Sample], float]]) -> float:
+def _by_item(answered: Sequence[Sample]) -> list[list[Sample]]:
+    """The answers to draw from: each item's own, because both sides are asked the same items and how these differ is no
+    noise; all together when an item has too few."""
+    groups: dict[int, list[Sample]] = {}
+    for one in answered:
+        groups.setdefault(one.item, []).append(one)
+    enough = min(len(group) for group in groups.values()) >= FEWEST_OF_ITEM
+    return list(groups.values()) if enough else [list(answered)]
+
+
+def _drawn_ratio(random: Random, sides: Sequence[tuple[list[list[Sample]], float]]) -> float:
     speeds = []
-    for answered, wall_ms in sides:
-        again = random.choices(answered, k=len(answered))
+    for groups, wall_ms in sides:
+        drawn = [one for group in groups for one in random.choices(group, k=len(group))]
         # In a closed loop the clock runs as long as the clients wait.
-        waited, waits = (sum(one.latency_ms for one in chosen) for chosen in (answered, again))
-        speeds.append(_speed(again, wall_ms * waits / waited if waited else wall_ms))
+        waited, waits = sum(one.latency_ms for group in groups for one in group), sum(one.latency_ms for one in drawn)
+        speeds.append(_speed(drawn, wall_ms * waits / waited if waited else wall_ms))
     return speeds[1] / speeds[0] if speeds[0] > 0 else math.inf
 
 

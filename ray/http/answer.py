@@ -2,7 +2,8 @@
 
 `http.client` alone would take 100 headers of 64 KiB, a cut connection for the end of the headers, and whatever framing
 the other side makes up. Here the head has a budget, the body a limit, and what two readers could frame differently is
-refused. No sockets: the bytes come from an `Incoming`.
+refused. Chunked bodies are unframed here as well: `http.client` gives them out chunk by chunk, which for a stream of
+tokens is several times the work. No sockets: the bytes come from an `Incoming`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from ray.http.chunked import ChunkedBody
 from ray.http.exchange import ClientConnectionError, ClientResponseTooLarge, Head
 
 if TYPE_CHECKING:
@@ -102,8 +104,11 @@ class AnswerBody:
     `truncated`: it was cut; `complete`: all of it was read.
     """
 
-    def __init__(self, response: http.client.HTTPResponse, head: Head, limit_bytes: int) -> None:
+    def __init__(self, response: http.client.HTTPResponse, file: AnswerFile, head: Head, limit_bytes: int) -> None:
+        """`file`: what `response` reads from."""
         self._response = response
+        self._file = file
+        self._chunks = ChunkedBody() if "transfer-encoding" in head.headers else None
         self._head = head
         self._limit = limit_bytes
         self._count = 0
@@ -130,12 +135,28 @@ class AnswerBody:
         return data[: len(data) - (self._count - self._limit)]
 
     def _read1(self, size: int) -> bytes:
+        if self._chunks is not None:
+            return self._read_chunks(self._chunks)
         import http.client  # whoever has an answer to read has imported it already
 
         try:
             return self._response.read1(size)
         except http.client.IncompleteRead:
             raise ClientConnectionError(_CUT) from None
+
+    def _read_chunks(self, chunks: ChunkedBody) -> bytes:
+        """What the next bytes hold, and those after them while that is nothing but framing."""
+        while not chunks.over:
+            received = self._file.read1(_READ_BYTES)
+            if not received:
+                raise ClientConnectionError(_CUT)
+            try:
+                data = chunks.feed(received)
+            except ValueError as error:
+                raise ClientConnectionError(f"the answer's framing is broken: {error}") from None
+            if data:
+                return data
+        return b""
 
     def _too_large(self) -> ClientResponseTooLarge:
         head = self._head

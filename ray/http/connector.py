@@ -200,7 +200,7 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     wire.end_of_head(ask.gather_seconds if target.scheme == "http" else None)
     head = answer_head(response)
     exchange.start_answer(head)
-    complete = _relay_body(exchange, response, head)
+    complete = _relay_body(exchange, response, wire.file, head)
     response.close()
     # llama-server closes a connection right after a chunked answer without having said so: the next request would run
     # into that. Only an answer of declared length leaves a connection that can be trusted; a fresh one is to close.
@@ -208,10 +208,10 @@ def _converse(exchange: Exchange, connection: socket.socket, target: Target) -> 
     return complete and framed and not response.will_close and not refused_early and not wire.has_leftover
 
 
-def _relay_body(exchange: Exchange, response: http.client.HTTPResponse, head: Head) -> bool:
+def _relay_body(exchange: Exchange, response: http.client.HTTPResponse, file: AnswerFile, head: Head) -> bool:
     """Deliver the body within its limit. Returns whether all of it was read."""
     ask = exchange.ask
-    body = AnswerBody(response, head, ask.limit_bytes if head.is_success else ask.error_limit_bytes)
+    body = AnswerBody(response, file, head, ask.limit_bytes if head.is_success else ask.error_limit_bytes)
     while data := body.read():
         exchange.truncated = body.truncated
         exchange.deliver(data)
@@ -228,27 +228,25 @@ class _Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._incoming = _Incoming(connection)
-        self._file: AnswerFile | None = None
+        self.file = AnswerFile(self._incoming)
 
     def sendall(self, data: bytes) -> None:
         self._connection.sendall(data)
 
     def makefile(self, mode: str) -> AnswerFile:
-        self._file = AnswerFile(self._incoming)
-        return self._file
+        return self.file
 
     def close(self) -> None:
         pass
 
     def end_of_head(self, gather_seconds: Callable[[], float] | None) -> None:
-        if self._file is not None:
-            self._file.renew_budget()
-            self._incoming.gather_seconds = gather_seconds
+        self.file.renew_budget()
+        self._incoming.gather_seconds = gather_seconds
 
     @property
     def has_leftover(self) -> bool:
         """Whether bytes past the end of the answer were read: the connection is useless for the next request then."""
-        return self._file is None or self._file.has_leftover
+        return self.file.has_leftover
 
 
 class _Incoming(Incoming):

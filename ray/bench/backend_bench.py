@@ -27,6 +27,7 @@ from ray.bench.gateway_process import (
 from ray.bench.llama_process import HEALTH, SLOTS, running_server
 from ray.bench.load import Address, Connection, Reply, ask, request_bytes
 from ray.bench.process import MeasurementError, cpu_seconds, free_port, resident_mb, working_directory
+from ray.bench.progress import Steps
 from ray.bench.report import Budget, Row
 
 RATIO = Budget(0.97, at_least=True)
@@ -39,6 +40,8 @@ RATIO_LABEL = "tokens per second, through the gateway to directly"
 FREED_LABEL = "client gone to llama-server slot free, streamed"
 
 Progress = Callable[[str], None]
+# About how many seconds a token takes, of which a pair of answers has so many each, and leaving; on two cores.
+_TOKEN_COST, _LEAVING_COST = 0.01, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,15 @@ class BackendPlan:
     pairs: int
     tokens: int
     disconnects: int
+
+    @property
+    def pair_cost(self) -> float:
+        return 2 * self.tokens * _TOKEN_COST
+
+    @property
+    def cost(self) -> float:
+        """About the seconds that all of it takes, the start of the servers aside."""
+        return (self.pairs + 1) * self.pair_cost + self.disconnects * _LEAVING_COST
 
 
 FULL = BackendPlan(pairs=10, tokens=96, disconnects=5)
@@ -78,9 +90,10 @@ def measure_backend(backend: Backend, plan: BackendPlan, python: str, progress: 
             through = (HOST, port)
             with workplace.start("backend", config, port) as gateway:
                 wait_for_livez(gateway, through)
-                progress(f"{plan.pairs} pairs of answers, directly and through the gateway")
-                rows = _rate_rows(direct, through, gateway.pid, plan)
-                progress(f"leaving {plan.disconnects} times in mid-answer")
+                steps = Steps(progress, plan.cost)
+                steps.begin(f"{plan.pairs} pairs of answers, directly and through the gateway")
+                rows = _rate_rows(direct, through, gateway.pid, plan, steps)
+                steps.begin(f"leaving {plan.disconnects} times in mid-answer")
                 rows.append(_freed_row(direct, through, plan))
                 memory = single(resident_mb(gateway.pid))
                 return [*rows, Row("rss_backend_mb", "resident memory after these answers", "MB", memory, LOADED_MB)]
@@ -189,7 +202,7 @@ def _timed(address: Address, request: bytes) -> tuple[int, float]:
     return completion_tokens(reply), time.perf_counter() - started
 
 
-def _rate_rows(direct: Address, through: Address, pid: int, plan: BackendPlan) -> list[Row]:
+def _rate_rows(direct: Address, through: Address, pid: int, plan: BackendPlan, steps: Steps) -> list[Row]:
     """`pid`: of the gateway."""
     numbers = iter(range(2, 10_000))
     direct_rates: list[float] = []
@@ -209,12 +222,14 @@ def _rate_rows(direct: Address, through: Address, pid: int, plan: BackendPlan) -
     # Both have something to do once only: the server maps its model, the gateway asks what the server can do.
     ask_directly()
     ask_through()
+    steps.did(plan.pair_cost)
     for samples in (direct_rates, through_rates, cpu_us):
         samples.clear()
     for turn in range(plan.pairs):
         # Who goes first changes with every pair, so that a machine which gets slower or faster favours nobody.
         for asking in (ask_through, ask_directly) if turn % 2 else (ask_directly, ask_through):
             asking()
+        steps.did(plan.pair_cost, f"pair {turn + 1} of {plan.pairs} done")
     ratios = [ours / theirs for ours, theirs in zip(through_rates, direct_rates, strict=True)]
     return [
         Row("tokens_direct", f"llama-server directly, {plan.tokens} tokens", "tok/s", repeated(direct_rates)),

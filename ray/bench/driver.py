@@ -30,6 +30,7 @@ from ray.bench.answer_sample import (
     provider_of,
 )
 from ray.bench.process import MeasurementError
+from ray.bench.progress import about_left, time_left
 from ray.bench.provider_tally import ProviderTally, figure
 from ray.bench.run_report import QueuePoint, Sample
 from ray.bench.workload_file import Workload
@@ -86,11 +87,6 @@ def arrivals(rate: float, count: int, seed: int) -> list[float]:
         now += chance.expovariate(rate)
         moments.append(now)
     return moments
-
-
-def time_left(done: int, whole: int, seconds: float) -> float | None:
-    """Seconds that the rest takes when it goes on like this; None before anything is done."""
-    return None if done == 0 else seconds * (whole - done) / done
 
 
 async def drive(plan: RunPlan, base_url: str, api_key: str | None, progress: Progress) -> Measured:
@@ -328,5 +324,5 @@ class _Run:
             done, whole = len(self.samples), self.plan.requests
             left = time_left(done, whole, self._now() / 1_000)
             failed = sum(not sample.answered for sample in self.samples)
-            about = "" if left is None else f", about {left:.0f} s left"
-            self.progress(f"{done} of {whole} requests{f', {failed} errors' if failed else ''}{about}")
+            errors = f", {failed} errors" if failed else ""
+            self.progress(f"{done} of {whole} requests{errors}{about_left(left)}")

@@ -37,6 +37,7 @@ from ray.bench.process import (
     resident_mb,
     working_directory,
 )
+from ray.bench.progress import Steps
 from ray.bench.report import Budget, Row
 
 COLD_START_MS = Budget(250)
@@ -51,6 +52,10 @@ CACHED_TEXT = "Summarise in one sentence: a small gateway keeps a small box resp
 
 Progress = Callable[[str], None]
 
+# About how many seconds things take on two cores, for the estimate of the time left.
+_START_COST, _LEAVING_COST = 0.25, 0.03
+_LIVEZ_COST, _CACHED_COST, _UNCACHED_COST, _SINGLE_COST = 5e-5, 2e-4, 7e-4, 1e-2
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -63,6 +68,17 @@ class Plan:
     uncached: int
     single: int
     disconnects: int
+
+    @property
+    def round_cost(self) -> float:
+        busy = self.livez * _LIVEZ_COST + self.cached * _CACHED_COST + self.uncached * _UNCACHED_COST
+        return busy + self.single * _SINGLE_COST
+
+    @property
+    def cost(self) -> float:
+        """About the seconds that all of it takes."""
+        starts = (self.starts + 3) * _START_COST
+        return starts + SETTLE_SECONDS + self.rounds * self.round_cost + 2 * self.disconnects * _LEAVING_COST
 
 
 FULL = Plan(starts=9, rounds=5, livez=2_000, cached=2_000, uncached=1_000, single=400, disconnects=10)
@@ -95,10 +111,11 @@ def measure_gateway(plan: Plan, python: str, connections: int, progress: Progres
     """All rows about the gateway on its own. Raises `MeasurementError` when one of them cannot be measured."""
     with working_directory() as directory:
         workplace = Workplace.prepare(directory, python)
+        steps = Steps(progress, plan.cost)
         return [
-            *_start_rows(plan, workplace, progress),
-            *_served_rows(plan, workplace, connections, progress),
-            *_disconnect_rows(plan, workplace, progress),
+            *_start_rows(plan, workplace, steps),
+            *_served_rows(plan, workplace, connections, steps),
+            *_disconnect_rows(plan, workplace, steps),
         ]
 
 
@@ -115,10 +132,11 @@ def interpreter_name(python: str) -> str:
     return f"Python {version} ({python})"
 
 
-def _start_rows(plan: Plan, workplace: Workplace, progress: Progress) -> list[Row]:
-    progress(f"starting the gateway {plan.starts + 1} times")
+def _start_rows(plan: Plan, workplace: Workplace, steps: Steps) -> list[Row]:
+    steps.begin(f"starting the gateway {plan.starts + 1} times")
     first = cold_start_ms(workplace, "first")
     later = [cold_start_ms(workplace, f"start-{turn}") for turn in range(plan.starts)]
+    steps.did((plan.starts + 1) * _START_COST)
     return [
         Row("cold_start_ms", "cold start to the first /livez", "ms", repeated(later), COLD_START_MS),
         Row("first_start_ms", "the very first start, bytecode not compiled yet", "ms", single(first)),
@@ -142,7 +160,7 @@ def request_kinds(plan: Plan) -> list[Kind]:
     ]
 
 
-def _served_rows(plan: Plan, workplace: Workplace, connections: int, progress: Progress) -> list[Row]:
+def _served_rows(plan: Plan, workplace: Workplace, connections: int, steps: Steps) -> list[Row]:
     port = free_port()
     address = (HOST, port)
     kinds = request_kinds(plan)
@@ -155,12 +173,14 @@ def _served_rows(plan: Plan, workplace: Workplace, connections: int, progress: P
         if ask(address, infer_request(CACHED_TEXT, system=SYSTEM_TEXT)).status != 200:
             raise MeasurementError(f"/v1/infer does not answer 200:\n{server.log_tail()}")
         asked = 0
+        steps.did(_START_COST + SETTLE_SECONDS)
         for turn in range(plan.rounds):
-            progress(f"round {turn + 1} of {plan.rounds}: {', '.join(kind.label for kind in kinds)}")
+            steps.begin(f"round {turn + 1} of {plan.rounds}: {', '.join(kind.label for kind in kinds)}")
             for kind in kinds:
                 asked += _busy_part(address, server.pid, kind, connections, samples[kind.id])
             for kind in kinds:
                 asked += _single_part(address, server.pid, kind, plan.single, samples[kind.id])
+            steps.did(plan.round_cost)
         loaded, peak = resident_mb(server.pid), peak_resident_mb(server.pid)
     memory = [
         Row("rss_idle_mb", "resident memory, idle", "MB", single(idle), IDLE_MB),
@@ -209,12 +229,20 @@ def kind_rows(kinds: Sequence[Kind], samples: dict[str, Samples], connections: i
     ratios = [
         cached / livez for cached, livez in zip(samples["cached"].per_second, samples["livez"].per_second, strict=True)
     ]
-    rows.append(Row("cached_to_livez", "cached /v1/infer to /livez, requests per second", "", repeated(ratios)))
+    rows.append(
+        Row(
+            "cached_to_livez",
+            "cached /v1/infer to /livez, requests per second",
+            "",
+            repeated(ratios),
+            more_is_better=True,
+        )
+    )
     return rows
 
 
-def _disconnect_rows(plan: Plan, workplace: Workplace, progress: Progress) -> list[Row]:
-    progress(f"leaving {2 * plan.disconnects} times in mid-answer")
+def _disconnect_rows(plan: Plan, workplace: Workplace, steps: Steps) -> list[Row]:
+    steps.begin(f"leaving {2 * plan.disconnects} times in mid-answer")
     port = free_port()
     address = (HOST, port)
     whole: list[float] = []

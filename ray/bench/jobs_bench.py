@@ -30,6 +30,7 @@ from ray.bench.gateway_process import (
 )
 from ray.bench.load import LoadResult, ask, request_bytes, run_load
 from ray.bench.process import ServerProcess, free_port, resident_mb, working_directory
+from ray.bench.progress import Steps
 from ray.bench.report import Budget, Row
 
 RECOVERY_MS = Budget(1_000)
@@ -47,6 +48,9 @@ TEXT = "Summarise in one sentence: a small gateway keeps a small box responsive 
 
 Progress = Callable[[str], None]
 
+# About how many seconds things take on two cores, for the estimate of the time left.
+_START_COST, _SUBMISSION_COST, _JOB_COST, _HEALTH_COST = 0.3, 0.004, 0.012, 0.0005
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -62,6 +66,23 @@ class Plan:
     @property
     def retained(self) -> int:
         return self.busy + self.single + self.beside
+
+    @property
+    def empty_cost(self) -> float:
+        """About the seconds that the starts with an empty store take, and its health."""
+        return (self.starts + 2) * _START_COST + SETTLE_SECONDS + self.health * _HEALTH_COST
+
+    @property
+    def submit_cost(self) -> float:
+        return _START_COST + (self.busy + self.single) * _SUBMISSION_COST
+
+    @property
+    def beside_cost(self) -> float:
+        return _START_COST + self.beside * _SUBMISSION_COST + self.retained * _JOB_COST
+
+    @property
+    def cost(self) -> float:
+        return 2 * self.empty_cost + self.submit_cost + self.beside_cost
 
 
 FULL = Plan(starts=7, busy=1_000, single=500, beside=500, health=1_000)
@@ -87,16 +108,21 @@ def measure_jobs(plan: Plan, python: str, connections: int, directory: str | Non
         tempfile.TemporaryDirectory(prefix="ray-bench-store-", dir=directory) as store,
     ):
         bench = Bench(Workplace.prepare(place, python), Path(store), connections)
-        progress(f"starting with an empty store {plan.starts + 1} times")
+        steps = Steps(progress, plan.cost)
+        steps.begin(f"starting with an empty store {plan.starts + 1} times")
         _start_ms(bench, "first", "empty")
         empty = [_start_ms(bench, f"empty-{turn}", "empty") for turn in range(plan.starts)]
         empty_health, empty_mb = _health(bench, plan, "empty")
-        progress(f"submitting {plan.busy + plan.single} jobs")
+        steps.did(plan.empty_cost)
+        steps.begin(f"submitting {plan.busy + plan.single} jobs")
         rows = _submit_rows(bench, plan)
-        progress(f"submitting {plan.beside} more while {plan.busy + plan.single} are worked off")
+        steps.did(plan.submit_cost)
+        steps.begin(f"submitting {plan.beside} more while {plan.busy + plan.single} are worked off")
         rows += _beside_rows(bench, plan)
+        steps.did(plan.beside_cost)
         full_health, full_mb = _health(bench, plan, "full")
-        progress(f"starting with {plan.retained} retained jobs {plan.starts} times")
+        steps.did(SETTLE_SECONDS + _START_COST + plan.health * _HEALTH_COST)
+        steps.begin(f"starting with {plan.retained} retained jobs {plan.starts} times")
         full = [_start_ms(bench, f"full-{turn}", "full") for turn in range(plan.starts)]
         return [
             *rows,

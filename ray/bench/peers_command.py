@@ -19,6 +19,7 @@ from ray.bench.chat_side import Asked, ChatSide, base_url, chat_body
 from ray.bench.compare_runs import RunComparison, compare_runs
 from ray.bench.comparison import changes_as_rows, comparison_document, comparison_text
 from ray.bench.process import MeasurementError
+from ray.bench.progress import about_left, time_left
 from ray.bench.report import envelope
 from ray.bench.report_file import write_file
 from ray.bench.run_report import RunReport, RunSettings, Sample
@@ -99,9 +100,8 @@ async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str,
                     break
             if broken_off is not None:
                 break
-            left = (time.monotonic() - began) / (turn + 1) * (plan.rounds - turn - 1)
-            about = f", about {left:.0f} s left" if left else ""
-            progress(f"round {turn + 1} of {plan.rounds} done{about}")
+            left = time_left(turn + 1, plan.rounds, time.monotonic() - began)
+            progress(f"round {turn + 1} of {plan.rounds} done{about_left(left)}")
     finally:
         for taken in sides:
             await taken.side.close()

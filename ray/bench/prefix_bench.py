@@ -30,6 +30,7 @@ from ray.bench.prefix_sides import (
     store_metrics,
 )
 from ray.bench.process import cpu_seconds, foreign_share, machine_ticks, working_directory
+from ray.bench.progress import Steps
 from ray.bench.workload import Question, Workload
 
 RAM_CACHE_MIB = 512
@@ -41,6 +42,11 @@ _ALONE_TURN, _SAMPLE_TURN, _FIRST_PASS_TURN = 0, 1, 2
 _HELLO = Question(-1, "Be brief.", "Good morning!")
 
 Progress = Callable[[str], None]
+
+# About how many seconds things take on two cores with a model of 135 million parameters, for the estimate of the time
+# left; with another model all of them grow alike. A side that remembers prefixes reads about half as much.
+_START_COST, _REQUEST_COST, _PAIR_COST, _SAMPLE_COST = 3.0, 1.1, 0.8, 3.0
+_REMEMBERED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,23 @@ class PrefixPlan:
     pairs: int = 12
     seed: int = 7
     store: bool = True
+
+    @property
+    def cost(self) -> float:
+        """About the seconds that all of it takes."""
+        rounds = self.rounds * sum(
+            len(sides) * _START_COST + sum(self.pass_cost(side) for side in sides) * len(names)
+            for sides, names in passes_of_a_round(0, self.store)
+        )
+        alone = 2 * _START_COST + (self.pairs + WARMING_QUESTIONS) * _PAIR_COST
+        return _START_COST + rounds + alone + (self.samples_cost if self.store else 0.0)
+
+    def pass_cost(self, side: Side) -> float:
+        return self.requests * _REQUEST_COST * (_REMEMBERED if remembers(side) else 1.0)
+
+    @property
+    def samples_cost(self) -> float:
+        return 3 * _START_COST + self.families * _SAMPLE_COST
 
 
 FULL = PrefixPlan()
@@ -151,7 +174,7 @@ class _Bench:
         self.plan = plan
         self.model = model
         self.workplace = workplace
-        self.progress = progress
+        self.steps = Steps(progress, plan.cost)
         self.shape = Shape.of(slots=plan.slots, prefix_tokens=plan.prefix_tokens, answer_tokens=plan.answer_tokens)
         self._started = 0
 
@@ -162,6 +185,7 @@ class _Bench:
         directory = self.workplace.directory / store
         one = stack.enter_context(running(side, self.shape, self.model, self.workplace, name, directory))
         self.ask(one, _HELLO)
+        self.steps.did(_START_COST)
         return one
 
     def ask(self, one: Running, question: Question, reuse: bool = True) -> Asked:
@@ -170,7 +194,7 @@ class _Bench:
     def workload(self) -> Workload:
         """The questions, with system texts cut to length by the model's own tokenizer."""
         plan = self.plan
-        self.progress(f"{plan.families} families of {plan.prefix_tokens} tokens")
+        self.steps.begin(f"{plan.families} families of {plan.prefix_tokens} tokens")
         with ExitStack() as stack:
             backend = self.start(stack, direct_side(0)).backend
             return Workload(
@@ -183,11 +207,13 @@ class _Bench:
     def one_round(self, turn: int, workload: Workload) -> tuple[list[Pass], list[Mapping[str, float]]]:
         """All passes of a round, and the metrics of Ray's store before and after the restart. The round has a store
         directory of its own."""
-        sides = sides_in_turn(turn, self.plan.store)
-        remembering = [side for side in sides if side.cache_ram_mib or side.gateway]
-        fresh, metrics = self.passes(sides, turn, (COLD, STEADY), workload)
-        restarted, later_metrics = self.passes(remembering, turn, (RESTARTED,), workload)
-        return fresh + restarted, metrics + later_metrics
+        passes: list[Pass] = []
+        metrics: list[Mapping[str, float]] = []
+        for sides, names in passes_of_a_round(turn, self.plan.store):
+            done, found = self.passes(sides, turn, names, workload)
+            passes += done
+            metrics += found
+        return passes, metrics
 
     def passes(
         self, sides: Sequence[Side], turn: int, names: Sequence[str], workload: Workload
@@ -199,8 +225,9 @@ class _Bench:
             for name in names:
                 for side, one in started:
                     counted = f"round {turn + 1} of {self.plan.rounds}, " if self.plan.rounds > 1 else ""
-                    self.progress(f"{counted}{name} pass, {side.label}: {self.plan.requests} requests")
+                    self.steps.begin(f"{counted}{name} pass, {side.label}: {self.plan.requests} requests")
                     done.append(self.measured_pass(one, side, turn, name, workload))
+                    self.steps.did(self.plan.pass_cost(side))
             return done, [store_metrics(one.address) for _, one in started if one.gateway is not None]
 
     def measured_pass(self, one: Running, side: Side, turn: int, name: str, workload: Workload) -> Pass:
@@ -217,7 +244,7 @@ class _Bench:
 
     def pairs(self, workload: Workload) -> list[Pair]:
         """One client, one family, both sides up: each question goes to both, and who goes first alternates."""
-        self.progress(f"one client, one family: {self.plan.pairs} pairs")
+        self.steps.begin(f"one client, one family: {self.plan.pairs} pairs")
         found: list[Pair] = []
         with ExitStack() as stack:
             sides = (self.start(stack, direct_side(0)), self.start(stack, ray_side(self.plan.store), "alone"))
@@ -229,6 +256,7 @@ class _Bench:
                 asked: dict[int, Asked] = {}
                 for index in (0, 1) if turn % 2 else (1, 0):
                     asked[index] = self.ask(sides[index], question)
+                self.steps.did(_PAIR_COST, f"question {turn + 1} of {len(questions)} to both sides")
                 # Before, both sides read the prefix, and Ray saves it: that is the first pass's business.
                 if turn >= WARMING_QUESTIONS:
                     found.append(Pair(asked[0], asked[1]))
@@ -240,7 +268,7 @@ class _Bench:
         One client, so that the batches of both answers have the same shape: in another shape the same prompt gives
         slightly different numbers, and with temperature 0 now and then another word.
         """
-        self.progress("the same questions before and after a restart: are the texts equal?")
+        self.steps.begin("the same questions before and after a restart: are the texts equal?")
         questions = [
             Question(family, system, workload.questions(_SAMPLE_TURN, len(workload.systems))[family].line)
             for family, system in enumerate(workload.systems)
@@ -262,6 +290,17 @@ def sides_in_turn(turn: int, store: bool) -> list[Side]:
     always next to each other what differs least."""
     sides = [direct_side(0), direct_side(RAM_CACHE_MIB), ray_side(store)]
     return sides if turn % 2 == 0 else sides[::-1]
+
+
+def passes_of_a_round(turn: int, store: bool) -> list[tuple[list[Side], tuple[str, ...]]]:
+    """Which sides go through which passes on one start: all of them, and after a restart those that remember."""
+    sides = sides_in_turn(turn, store)
+    return [(sides, (COLD, STEADY)), ([side for side in sides if remembers(side)], (RESTARTED,))]
+
+
+def remembers(side: Side) -> bool:
+    """Whether it keeps more than the last prompt of each slot."""
+    return bool(side.cache_ram_mib or side.gateway)
 
 
 def pass_turn(turn: int, name: str) -> int:

@@ -55,7 +55,8 @@ def rows_of(plan: PrefixPlan, measured: Measured) -> list[Row]:
 
     def ratio(row: str, label: str, name: str, against: str, target: Budget | None) -> Row:
         sides = zip(measured.rates(_RAY, name), measured.rates(against, name), strict=True)
-        return Row(row, label, "x", repeated([through / direct for through, direct in sides]), target)
+        ratios = [through / direct for through, direct in sides]
+        return Row(row, label, "x", repeated(ratios), target, more_is_better=True)
 
     bare, ram = "--cache-ram 0", f"--cache-ram {RAM_CACHE_MIB}"
     return [

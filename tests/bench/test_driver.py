@@ -16,7 +16,7 @@ import pytest
 
 from ray.bench import driver
 from ray.bench.answer_sample import SATURATED, Times, answered_sample, failed_sample
-from ray.bench.driver import Measured, RunPlan, arrivals, drive, time_left
+from ray.bench.driver import Measured, RunPlan, arrivals, drive
 from ray.bench.gateway_under_test import started_gateway, wait_until_ready
 from ray.bench.process import MeasurementError
 from ray.bench.run_report import QueuePoint, Sample
@@ -135,11 +135,6 @@ def test_arrivals_are_random_repeatable_and_of_the_mean_rate() -> None:
     assert sum(gaps) / len(gaps) == pytest.approx(0.1, rel=0.05)
     # Of an exponential distribution 63 % lie below the mean.
     assert sum(gap < 0.1 for gap in gaps) / len(gaps) == pytest.approx(0.632, abs=0.03)
-
-
-def test_the_time_left_is_what_the_rest_takes_at_this_pace() -> None:
-    assert time_left(0, 10, 5.0) is None
-    assert time_left(4, 10, 8.0) == 12.0
 
 
 def test_errors_are_counted_by_code_and_do_not_end_the_run() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ray.bench.baseline import load_baseline
 from ray.bench.driver import RunPlan
 from ray.bench.eval_report import (
-    EVAL_KIND,
     EvalReport,
     FamilyFigures,
     eval_document,
@@ -20,23 +18,21 @@ from ray.bench.eval_report import (
     load_eval_report,
 )
 from ray.bench.eval_text import answers_text, changes_text, eval_text
-from ray.bench.html_report import html_page
 from ray.bench.process import MeasurementError
+from ray.bench.repetition import repeated_workload
 from ray.bench.report import machine_facts
-from ray.bench.report_file import append_history, write_file
 from ray.bench.run_command import held_against, measured_report, write_baseline
 from ray.bench.run_options import MAX_REQUESTS
 from ray.bench.run_report import RunReport, Sample
 from ray.bench.run_text import comparison_lines
 from ray.bench.shown import Shown, say_progress, watch
-from ray.bench.workload_file import Item, Workload, load_workload, workload_of
+from ray.bench.workload_file import Workload, load_workload
 
 GOLDEN_SET = "examples/evals/email-prompt-families-1b.json"
-MAX_SEED = 2**53 - 1
 
 
 def show_eval(options: argparse.Namespace) -> Shown:
-    """Ask, judge, compare, write. Raises `MeasurementError` for what keeps it from being done or written."""
+    """Ask, judge, compare. Raises `MeasurementError` for what keeps it from being done."""
     # Everything that can be known to be wrong comes before the minutes of asking.
     baseline = None if options.baseline is None else load_baseline(options.baseline)
     before = None if options.compare_with is None else load_eval_report(options.compare_with)
@@ -50,7 +46,8 @@ def show_eval(options: argparse.Namespace) -> Shown:
     measured = measured_report(options, plan, machine_facts(), watch(), say_progress)
     run, comparison = held_against(options, baseline, of_golden_set(measured, len(golden.items)))
     report = eval_report(run, golden, options.repeat)
-    _write(options, report)
+    if options.write_baseline is not None:
+        write_baseline(options, run, say_progress)
     text = eval_text(report)
     if comparison is not None:
         text += "\n".join(["", *comparison_lines(comparison)]) + "\n"
@@ -86,25 +83,6 @@ def plan_of(options: argparse.Namespace, golden: Workload, keep: Callable[[Sampl
     )
 
 
-def repeated_workload(golden: Workload, repeat: int) -> Workload:
-    """The items one after the other, and again with the next seeds.
-
-    With one seed a repetition would only bring the same answer once more; as it is, the repetitions are other draws,
-    and the same ones in every eval.
-    """
-    if repeat == 1:
-        return golden
-    items = tuple(_with_next_seed(item, turn) for turn in range(repeat) for item in golden.items)
-    return workload_of(golden.name, items)
-
-
-def _with_next_seed(item: Item, turn: int) -> Item:
-    seed = item.fields.get("seed")
-    if not isinstance(seed, int):
-        return item
-    return replace(item, fields={**item.fields, "seed": (seed + turn) % (MAX_SEED + 1)})
-
-
 def of_golden_set(run: RunReport, items: int) -> RunReport:
     """The run as one of the golden set's `items`: repetitions of an item are the same item."""
     samples = tuple(replace(sample, item=sample.item % items) for sample in run.samples)
@@ -131,18 +109,3 @@ def changes_document(before: Mapping[str, FamilyFigures], report: EvalReport) ->
                 document[key] = one.score_avg
         found.append({**document, "newFailures": change.new_failures, "goneFailures": change.gone_failures})
     return found
-
-
-def _write(options: argparse.Namespace, report: EvalReport) -> None:
-    document = eval_document(report)
-    if options.output is not None:
-        write_file(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        say_progress(f"wrote {options.output}")
-    if options.html is not None:
-        write_file(options.html, html_page(report.run))
-        say_progress(f"wrote {options.html}")
-    if options.history_dir is not None:
-        run = {name: value for name, value in report.run.to_document().items() if name not in ("samples", "queue")}
-        append_history(options.history_dir, EVAL_KIND, {**document, "run": run})
-    if options.write_baseline is not None:
-        write_baseline(options, report.run, say_progress)

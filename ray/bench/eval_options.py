@@ -15,7 +15,6 @@ from ray.bench.run_options import (
     MAX_TIMEOUT_MS,
     add_result_options,
     add_target_options,
-    run_problem,
 )
 
 if TYPE_CHECKING:
@@ -89,4 +88,8 @@ def eval_problem(options: argparse.Namespace) -> str | None:
         return f"there is no {GOLDEN_SET} below the current directory: run eval in Ray's own, or give --workload FILE"
     if options.compare_with is not None and not Path(options.compare_with).is_file():
         return f"--compare-with: there is no file {options.compare_with}"
-    return run_problem(options)
+    if options.assert_baseline and options.baseline is None:
+        return "--assert-baseline needs --baseline"
+    if options.write_baseline is not None and options.use_cache:
+        return "--write-baseline does not go with --use-cache: the response cache is never slow, and never wrong anew"
+    return None

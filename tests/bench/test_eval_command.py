@@ -13,10 +13,11 @@ from ray.bench import __main__ as command
 from ray.bench import eval_command, run_command
 from ray.bench.command_line import parse_options
 from ray.bench.driver import Measured, Progress, RunPlan
-from ray.bench.eval_command import GOLDEN_SET, repeated_workload
+from ray.bench.eval_command import GOLDEN_SET
 from ray.bench.gateway_under_test import Target
 from ray.bench.process import MeasurementError
 from ray.bench.provider_tally import ProviderTally
+from ray.bench.repetition import repeated_workload
 from ray.bench.run_report import Sample
 from ray.bench.workload_file import load_workload, parse_items, workload_of
 
@@ -74,6 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         ["--workload", ""],
         ["--url", "ftp://h"],
         ["--assert-baseline"],
+        ["--write-baseline", "b.json", "--use-cache"],
         ["--compare-with", "/no/such/file"],
         ["--show-answers", "--json"],
         ["--rate", "1"],

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -126,9 +127,10 @@ class LlamaServerProcess:
     def start(self) -> None:
         """Start it and return at once: it is still loading its model then (`wait_healthy`)."""
         assert self._process is None, "llama-server is running already"
+        # One thread: several wait for one another in loops, and beside a busy neighbour that is ten times slower.
         command = [
             str(self.binary), "--model", str(self.model), "--host", "127.0.0.1", "--port", str(self.port),
-            "--ctx-size", str(self.ctx_size), "--parallel", str(self.slots), "--kv-unified", "--threads", "2",
+            "--ctx-size", str(self.ctx_size), "--parallel", str(self.slots), "--kv-unified", "--threads", "1",
             "--batch-size", "256", "--ubatch-size", "128", "--cache-ram", "128", "--slots", "--metrics",
             "--no-context-shift", "--no-ui", "--offline", *self.extra,
         ]  # fmt: skip
@@ -156,6 +158,22 @@ class LlamaServerProcess:
         slots = json.loads(ask(self.port, "GET", "/slots").body)
         return sum(1 for slot in slots if slot["is_processing"])
 
+    def tokens_written(self) -> int:
+        """How many tokens it has generated so far, those of answers that nobody waited for included."""
+        figures = ask(self.port, "GET", "/metrics").body.decode()
+        (line,) = re.findall(r"^llamacpp:tokens_predicted_total (\d+)$", figures, re.MULTILINE)
+        return int(line)
+
+    def wait_idle(self) -> None:
+        wait_until(lambda: self.busy_slots() == 0, PATIENCE_SECONDS, "no slot of llama-server works")
+
+    def pause(self) -> None:
+        """Stop it where it is: it neither works nor answers until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill9(self) -> None:
         """The way the kernel's out-of-memory killer does it."""
         assert self._process is not None
@@ -167,6 +185,7 @@ class LlamaServerProcess:
         if self._process is None:
             return
         self._process.terminate()
+        self.resume()  # a paused process would not end
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -359,6 +378,7 @@ def llama_cpp_config(server: LlamaServerProcess) -> dict[str, object]:
                 "kind": "llama.cpp",
                 "baseUrl": server.base_url,
                 "modelRef": name,
+                "timeoutMs": 100_000,
                 "launchProfile": {
                     "modelPath": str(server.model),
                     "port": server.port,
@@ -369,7 +389,11 @@ def llama_cpp_config(server: LlamaServerProcess) -> dict[str, object]:
                 },
             },
         },
-        "scheduler": {"concurrency": server.slots, "maxInflightTokens": server.ctx_size},
+        "scheduler": {
+            "concurrency": server.slots,
+            "maxInflightTokens": server.ctx_size,
+            "requestTimeoutMs": 110_000,
+        },
         "rateLimit": {"enabled": False},
         # A busy machine must not shorten what a test has asked for.
         "gracefulDegradation": {"enabled": False},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray.client import AsyncRayClient, RayClient, delta_text
-from tests.integration.backend import GatewayProcess, LlamaServerProcess, llama_cpp_config, wait_until
+from tests.integration.backend import GatewayProcess, LlamaServerProcess, llama_cpp_config
 from tests.integration.conftest import StartGateway
 
 QUESTION = "Name three colours of the rainbow."
@@ -45,20 +45,25 @@ def test_given_a_real_model_when_asked_whole_streamed_and_in_a_chat_then_each_an
 def test_given_a_stream_of_either_client_when_left_then_the_slot_of_the_model_is_free_again(
     gateway: GatewayProcess, llama_server: LlamaServerProcess
 ) -> None:
-    with client_of(gateway) as client, client.stream(STORY, max_tokens=500, cache=False) as tokens:
+    before = llama_server.tokens_written()
+    with client_of(gateway) as client, client.stream(STORY, max_tokens=256, cache=False) as tokens:
         next(tokens)
         assert llama_server.busy_slots() == 1
-    wait_until(lambda: llama_server.busy_slots() == 0, 20, "the slot is free after a blocking client left")
+    llama_server.wait_idle()
+    assert llama_server.tokens_written() - before < 256, "it wrote on after a blocking client left"
+
+    before = llama_server.tokens_written()
 
     async def main() -> None:
         async with (
             AsyncRayClient(f"http://127.0.0.1:{gateway.port}") as client,
-            client.stream(STORY, max_tokens=500, cache=False) as tokens,
+            client.stream(STORY, max_tokens=256, cache=False) as tokens,
         ):
             await anext(aiter(tokens))
 
     asyncio.run(main())
-    wait_until(lambda: llama_server.busy_slots() == 0, 20, "the slot is free after an asyncio client left")
+    llama_server.wait_idle()
+    assert llama_server.tokens_written() - before < 256, "it wrote on after an asyncio client left"
 
 
 def test_given_a_job_when_waited_for_then_the_real_answer_is_in_it(gateway: GatewayProcess) -> None:

@@ -100,7 +100,7 @@ def config_for(place: Path, backend: Backend, port: int) -> dict[str, object]:
         "port": free_port(),
         "ctxSize": 2048,
         "parallel": 2,
-        "threads": 2,
+        "threads": 1,
         "contextShift": False,
         "enableUnifiedKv": False,
     }

@@ -14,6 +14,8 @@ from ray.bench.bench_options import model_problem
 from ray.bench.compare_command import show_compare
 from ray.bench.eval_command import show_eval
 from ray.bench.eval_options import add_eval_command, eval_problem
+from ray.bench.formats_command import show_formats
+from ray.bench.formats_options import add_formats_command, formats_problem
 from ray.bench.gateway_command import add_gateway_command, gateway_problem, show_gateway
 from ray.bench.jobs_command import add_jobs_command, jobs_problem, show_jobs
 from ray.bench.openai_command import add_openai_command, show_openai
@@ -66,6 +68,7 @@ def _show_peers(options: argparse.Namespace) -> Shown:
 COMMANDS: Mapping[str, Command] = {
     "run": Command(_add_run_command, run_problem, _show_run),
     "eval": Command(add_eval_command, eval_problem, show_eval),
+    "formats": Command(add_formats_command, formats_problem, show_formats),
     "gateway": Command(add_gateway_command, gateway_problem, show_gateway),
     "prefix": Command(add_prefix_command, prefix_problem, show_prefix),
     "jobs": Command(add_jobs_command, jobs_problem, show_jobs),

@@ -1,0 +1,246 @@
+"""Prompt formats beside each other: which of them were really used, and whether one is better than the gateway's own.
+
+A difference counts when it is more than noise: the answers to the same item are compared, and the differences of all
+items must lie on one side of zero by Student's t distribution (95 %). More requests bring more draws of each item;
+whether a format is better for other items as well, only more items can tell. Pure functions and values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ray.bench.aligned import counted
+from ray.bench.figures import Figure, single
+from ray.bench.report import Row, envelope
+from ray.bench.run_report import RunReport, Sample
+
+FORMATS_KIND = "prompt-format-sweep"
+FORMATS_VERSION = 1
+# What llama.cpp's adapter calls them in an answer's diagnostics, and in metadata.rayPromptFormat.
+NATIVE_TEMPLATE = "llama.cpp-template"
+SCAFFOLD = "prompt-scaffold"
+FALLBACK = "ray-chat-fallback"
+FORMATS = (NATIVE_TEMPLATE, SCAFFOLD, FALLBACK)
+# Two-sided 95 %, for 1, 2, … degrees of freedom; beyond, the last one is a little too wide.
+_STUDENT_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FormatResult:
+    """One format as it was asked for. `own`: the gateway wrote its prompts as it does without being asked for a
+    format. `report`: of its requests."""
+
+    prompt_format: str
+    report: RunReport
+    own: bool
+
+    @property
+    def answers(self) -> int:
+        return sum(sample.answered for sample in self.report.samples)
+
+    @property
+    def named(self) -> Mapping[str, int]:
+        """The formats that the answers name, and how often."""
+        names = (sample.prompt_format for sample in self.report.samples if sample.answered)
+        return dict(Counter(name for name in names if name is not None).most_common())
+
+    @property
+    def used(self) -> int:
+        """Answers that name the format which was asked for."""
+        return self.named.get(self.prompt_format, 0)
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        return dict(Counter(one.code for one in self.report.samples if one.code is not None).most_common())
+
+    @property
+    def problem(self) -> str | None:
+        """Why this format cannot be recommended, None when it can."""
+        problems = []
+        if self.errors:
+            problems.append(f"requests failed: {counted(self.errors)}")
+        if not self.answers:
+            problems.append("not used: there are no answers")
+        elif not self.named:
+            problems.append("not used: the answers name no prompt format")
+        elif 2 * self.used < self.answers:
+            wrote = f"the gateway wrote {counted(self.named)}"
+            problems.append(f"not used: {self.used} of {self.answers} answers had it; {wrote}")
+        return "; ".join(problems) or None
+
+    @property
+    def quality(self) -> float:
+        return _figure(self.report.summary, "qualityScoreAvg")
+
+    @property
+    def score(self) -> float:
+        return _figure(self.report.summary, "score")
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """`prompt_format`: None when no format can be recommended; `own`: the gateway's own format, None when that is not
+    known; `why`: in words."""
+
+    prompt_format: str | None
+    own: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All formats in the order they stand in `FORMATS`. `settable`: the sweep started the gateways and so could set
+    their formats; `broken_off`: why it ended early."""
+
+    label: str
+    target: str
+    workload: str
+    workload_digest: str
+    items: int
+    requests: int
+    clients: int
+    settable: bool
+    results: tuple[FormatResult, ...]
+    recommendation: Recommendation
+    facts: Mapping[str, str]
+    broken_off: str | None = None
+
+
+def own_format(results: Sequence[FormatResult], without_asking: Mapping[str, int]) -> str | None:
+    """The format that the gateway writes by itself. `without_asking`: the formats of answers to the unchanged items.
+
+    The first prompts of a template are named by the server's own template even where later ones are not, so what was
+    named there has to have been used later on as well; otherwise it is the own result with the most answers in its
+    format.
+    """
+    candidates = [one for one in results if one.own and one.problem is None]
+    for name, _ in sorted(without_asking.items(), key=lambda one: -one[1]):
+        if any(one.prompt_format == name for one in candidates):
+            return name
+    return max(candidates, key=lambda one: one.used).prompt_format if candidates else None
+
+
+def recommend(results: Sequence[FormatResult], own: str | None) -> Recommendation:
+    """The best format that was used and never failed: the gateway's own unless another one's answers are better by more
+    than noise."""
+    usable = [one for one in results if one.problem is None]
+    # The best quality, then the best score, then the first: `max` keeps the first of equals.
+    if not usable:
+        return Recommendation(None, own, "no format was used without errors")
+    best = max(usable, key=lambda one: (one.quality, one.score))
+    if len(usable) == 1:
+        return Recommendation(
+            best.prompt_format,
+            own,
+            "the only format that was used without errors: there was nothing to compare it with",
+        )
+    mine = next((one for one in usable if one.prompt_format == own), None)
+    if mine is None:
+        why = "the best score; what the gateway writes by itself could not be compared with it"
+        return Recommendation(best.prompt_format, own, why)
+    better = [one for one in usable if one is not mine and _is_better(score_difference(mine, one))]
+    if not better:
+        return Recommendation(
+            own, own, "no format is better than the others here, beyond the noise: this is the gateway's own"
+        )
+    winner = max(better, key=lambda one: (one.quality, one.score))
+    found = score_difference(mine, winner)
+    bounds = "" if found is None else f" ({found.low:+.1f}..{found.high:+.1f} over {found.samples} items)"
+    gain = 0.0 if found is None else found.value
+    return Recommendation(winner.prompt_format, own, f"its score is {gain:+.1f} against {own}{bounds}")
+
+
+def score_difference(before: FormatResult, after: FormatResult) -> Figure | None:
+    """The mean difference of the quality scores of the same items, after minus before, with its 95 % bounds; `samples`:
+    items. None when there are fewer than two items that both answered."""
+    one, other = (_scores_by_item(result.report.samples) for result in (before, after))
+    differences = [other[item] - one[item] for item in one if item in other]
+    count = len(differences)
+    if count < 2:
+        return None
+    mean = sum(differences) / count
+    deviation = math.sqrt(sum((each - mean) ** 2 for each in differences) / (count - 1))
+    reach = _STUDENT_T[min(count - 1, len(_STUDENT_T)) - 1] * deviation / math.sqrt(count)
+    return Figure(mean, mean - reach, mean + reach, count)
+
+
+def _is_better(difference: Figure | None) -> bool:
+    return difference is not None and difference.low > 0
+
+
+def _scores_by_item(samples: Sequence[Sample]) -> dict[int, float]:
+    scores: dict[int, list[float]] = {}
+    for sample in samples:
+        if sample.quality_score is not None:
+            scores.setdefault(sample.item, []).append(sample.quality_score)
+    return {item: sum(each) / len(each) for item, each in scores.items()}
+
+
+def _figure(summary: Mapping[str, object], key: str) -> float:
+    value = summary.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def sweep_document(sweep: Sweep) -> dict[str, object]:
+    """The sweep as JSON data."""
+    asked = {"concurrency": sweep.clients, "requests": sweep.requests, "label": sweep.label}
+    results = []
+    for one in sweep.results:
+        document: dict[str, object] = {
+            "promptFormat": one.prompt_format,
+            "usedIn": one.used,
+            "named": one.named,
+            "summary": dict(one.report.summary),
+        }
+        results.append(document if one.problem is None else {**document, "notRecommendedBecause": one.problem})
+    return envelope(
+        FORMATS_KIND,
+        rows_of(sweep),
+        label=sweep.label,
+        facts=sweep.facts,
+        settings={
+            "target": sweep.target,
+            "workload": sweep.workload,
+            "workloadDigest": sweep.workload_digest,
+            "items": sweep.items,
+            "requests": sweep.requests,
+            "clients": sweep.clients,
+        },
+        version=FORMATS_VERSION,
+        parts={
+            "args": {"baseUrl": sweep.target, "workloadPath": sweep.workload, **asked},
+            "results": results,
+            "ownPromptFormat": sweep.recommendation.own,
+            "recommendedPromptFormat": sweep.recommendation.prompt_format,
+            "why": sweep.recommendation.why,
+            "brokenOff": sweep.broken_off,
+        },
+    )
+
+
+def rows_of(sweep: Sweep) -> list[Row]:
+    """Quality, pass rate and latency of each format; without a figure where the format was not used."""
+    rows = []
+    for one in sweep.results:
+        for key, label, unit, better in (
+            ("qualityScoreAvg", "score", "", True),
+            ("qualityPassRate", "passed", "%", True),
+            ("clientLatencyP50Ms", "latency p50", "ms", False),
+        ):
+            value = one.report.summary.get(key)
+            known = one.problem is None and isinstance(value, int | float)
+            figure = single(_figure(one.report.summary, key)) if known else None
+            note = None if known else one.problem or "not measured"
+            rows.append(
+                Row(
+                    f"{key}:{one.prompt_format}", f"{label}, {one.prompt_format}", unit, figure,
+                    note=note, more_is_better=better,
+                )
+            )  # fmt: skip
+    return rows

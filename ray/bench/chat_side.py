@@ -99,7 +99,7 @@ class ChatAnswer:
             return False
         try:
             document = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             self.code = self.code or "invalid_answer"
@@ -148,10 +148,11 @@ class ChatAnswer:
 
 
 class ChatSide:
-    """An open side; to be closed."""
+    """An open side; to be closed. `refused`: status and words of the last answer that was no success."""
 
     def __init__(self, asked: Asked, clients: int, timeout_ms: int) -> None:
         self.asked = asked
+        self.refused: tuple[int, str] | None = None
         self._timeout_ms = timeout_ms
         self._http = HttpClient(asked.url, threads=clients, name=f"peers-{asked.name}")
         self._headers = [("content-type", "application/json")]
@@ -167,6 +168,7 @@ class ChatSide:
         if self.asked.is_ray:
             body["cache"] = False
         answer, decoder = ChatAnswer(), SseDecoder()
+        self.refused = None
         first: float | None = None
         began = time.perf_counter()
         try:
@@ -178,7 +180,8 @@ class ChatSide:
                 deadline=Deadline.after_ms(self._timeout_ms),
             ) as stream:
                 if not stream.is_success:
-                    answer.code = _refusal(stream.status, (await stream.read_error_body()).data)
+                    answer.code, words = _refusal(stream.status, (await stream.read_error_body()).data)
+                    self.refused = stream.status, words
                 else:
                     async for data in stream:
                         # Every event of the piece has to be fed, so no short-circuiting here.
@@ -200,12 +203,17 @@ def code_of(document: Mapping[str, object], otherwise: str) -> str:
     return otherwise
 
 
-def _refusal(status: int, body: bytes) -> str:
+def _refusal(status: int, body: bytes) -> tuple[str, str]:
+    """Code and words of an answer that is no success."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
-    return code_of(document, f"http_{status}") if isinstance(document, dict) else f"http_{status}"
+    if not isinstance(document, dict):
+        return f"http_{status}", ""
+    words = _part(document, "error").get("message")
+    # On one line, and not a page of it.
+    return code_of(document, f"http_{status}"), " ".join(words.split())[:300] if isinstance(words, str) else ""
 
 
 def _code_of_failure(error: ClientError | ValueError) -> str:

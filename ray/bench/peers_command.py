@@ -12,17 +12,21 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ray.bench.chat_side import Asked, ChatSide, base_url, chat_body
 from ray.bench.compare_runs import RunComparison, compare_runs
 from ray.bench.comparison import changes_as_rows, comparison_document, comparison_text
+from ray.bench.driver import HTTP_UNAUTHORIZED
 from ray.bench.process import MeasurementError
 from ray.bench.progress import about_left, time_left
+from ray.bench.provider_tally import ProviderTally
 from ray.bench.report import envelope
 from ray.bench.report_file import write_file
 from ray.bench.run_report import RunReport, RunSettings, Sample
+from ray.bench.run_summary import summary_of
 from ray.bench.workload_file import Workload, load_workload
 from ray.clock import iso_now
 
@@ -30,6 +34,12 @@ PEERS_KIND = "peers-report"
 PEERS_VERSION = 1
 PEER_KEY_VARIABLE = "RAY_BENCHMARK_PEER_API_KEY"
 RAY_KEY_VARIABLE = "RAY_BENCHMARK_API_KEY"
+READY_SECONDS = 300.0
+POLL_SECONDS = 0.5
+# A server that loads its model says 503; one whose first answer is slow may run out of its own time.
+_NOT_YET_STATUS = frozenset({503, 504})
+_NOT_YET_CODES = frozenset({"timeout", "request_timeout", "provider_timeout"})
+
 Progress = Callable[[str], None]
 
 
@@ -56,10 +66,12 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Both runs and their comparison: A is the peer, B is Ray. `broken_off`: which side was gone, and when."""
+    """Both runs and their comparison: A is the peer, B is Ray. `broken_off`: which side was gone, and when; `first`:
+    which side began each round."""
 
     comparison: RunComparison
     broken_off: str | None
+    first: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -87,14 +99,17 @@ def measure_peers(options: argparse.Namespace, facts: Mapping[str, str], progres
 async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str, str], progress: Progress) -> Peers:
     """The whole measurement. Each side first gets one request that is not counted."""
     sides: list[_Taken] = []
+    first: list[str] = []
     broken_off: str | None = None
     began = time.monotonic()
     try:
         for asked in (peer, ray):
             sides.append(_Taken(ChatSide(asked, plan.clients, plan.timeout_ms)))
-            await _first(sides[-1].side, plan)
+            await _first(sides[-1].side, plan, progress)
         for turn in range(plan.rounds):
-            for taken in sides if turn % 2 == 0 else sides[::-1]:
+            order = sides if turn % 2 == 0 else sides[::-1]
+            first.append(order[0].side.asked.name)
+            for taken in order:
                 if not await _turn(taken, plan, turn):
                     broken_off = f"{taken.side.asked.name} answered nothing in round {turn + 1} of {plan.rounds}"
                     break
@@ -106,19 +121,31 @@ async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str,
         for taken in sides:
             await taken.side.close()
     before, after = (_report(taken, plan, facts, broken_off) for taken in sides)
-    return Peers(compare_runs(before, after, margin=plan.margin), broken_off)
+    return Peers(compare_runs(before, after, margin=plan.margin), broken_off, tuple(first))
 
 
-async def _first(side: ChatSide, plan: PeersPlan) -> None:
-    sample = await side.ask(plan.workload.items[0], 0, 0, 0.0)
-    if not sample.answered:
-        raise MeasurementError(
-            f"{side.asked.name} at {side.asked.url} does not answer POST /chat/completions: {sample.code}"
-        )
+async def _first(side: ChatSide, plan: PeersPlan, progress: Progress) -> None:
+    """One answer that is not counted; a server that is not ready yet is waited for. Raises `MeasurementError`."""
+    asked, give_up, told = side.asked, time.monotonic() + READY_SECONDS, False
+    while True:
+        sample = await side.ask(plan.workload.items[0], 0, 0, 0.0)
+        if sample.answered:
+            return
+        status, words = side.refused or (None, "")
+        if (status not in _NOT_YET_STATUS and sample.code not in _NOT_YET_CODES) or time.monotonic() > give_up:
+            variable = RAY_KEY_VARIABLE if asked.is_ray else PEER_KEY_VARIABLE
+            remedy = f"; {variable} must hold a key that it knows" if status == HTTP_UNAUTHORIZED else ""
+            reason = f"{sample.code}{f': {words}' if words else ''}{remedy}"
+            raise MeasurementError(f"{asked.name} at {asked.url} does not answer POST /chat/completions: {reason}")
+        if not told:
+            progress(f"waiting until {asked.name} is ready ({sample.code})")
+            told = True
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _turn(taken: _Taken, plan: PeersPlan, turn: int) -> bool:
-    """A closed loop of the plan's clients; False when not one request was answered."""
+    """A closed loop of the plan's clients; False when not one request was answered. A side that hangs is not waited for
+    request by request: each of them takes minutes."""
     began = time.perf_counter()
     numbers = iter(range(turn * plan.requests, (turn + 1) * plan.requests))
     samples: list[Sample] = []
@@ -128,6 +155,8 @@ async def _turn(taken: _Taken, plan: PeersPlan, turn: int) -> bool:
             place = number % len(plan.workload.items)
             started = taken.wall_ms + (time.perf_counter() - began) * 1000
             samples.append(await taken.side.ask(plan.workload.items[place], number, place, started))
+            if all(one.code == "timeout" for one in samples):
+                return
 
     await asyncio.gather(*(client(numbers) for _ in range(min(plan.clients, plan.requests))))
     taken.wall_ms += (time.perf_counter() - began) * 1000
@@ -153,12 +182,21 @@ def _report(taken: _Taken, plan: PeersPlan, facts: Mapping[str, str], broken_off
         wall_ms=taken.wall_ms,
         samples=tuple(taken.samples),
         facts=facts,
+        summary=summary_of(taken.samples, taken.wall_ms, ProviderTally()),
         broken_off=broken_off,
     )
 
 
 def peers_text(peers: Peers) -> str:
-    return comparison_text(peers.comparison)
+    lines = [f"errors of {run.label}: {_errors(run)}" for run in (peers.comparison.before, peers.comparison.after)]
+    if peers.first:
+        lines.append(f"who began each round: {', '.join(peers.first)}")
+    return comparison_text(peers.comparison) + "\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _errors(run: RunReport) -> str:
+    codes = Counter(sample.code for sample in run.samples if sample.code is not None)
+    return ", ".join(f"{code} {count}" for code, count in codes.most_common()) or "none"
 
 
 def peers_document(peers: Peers, label: str | None = None) -> dict[str, object]:
@@ -177,6 +215,7 @@ def peers_document(peers: Peers, label: str | None = None) -> dict[str, object]:
             "peer": peer.to_document(),
             "ray": ray.to_document(),
             "brokenOff": peers.broken_off,
+            "first": list(peers.first),
         },
     )
 

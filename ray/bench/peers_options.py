@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ray.bench.comparison import MARGIN_PERCENT
-from ray.bench.option_values import percent, whole_number
+from ray.bench.option_values import path_text, percent, whole_number
 from ray.bench.output import add_output_options
 from ray.bench.peers_command import PEER_KEY_VARIABLE, RAY_KEY_VARIABLE
+from ray.bench.run_command import DEFAULT_URL
+from ray.bench.run_options import url_text
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-DEFAULT_URL = "http://127.0.0.1:3000"
 _ROUNDS = 4
 
 
@@ -26,11 +26,13 @@ def add_peers_command(commands: Commands) -> None:
         description="Ask Ray and another server the same streamed chats, in turns, and compare. Both must be running. "
         f"API keys come from {RAY_KEY_VARIABLE} and {PEER_KEY_VARIABLE}.",
     )
-    peers.add_argument("--url", type=_url, default=DEFAULT_URL, metavar="URL", help=f"Ray (default {DEFAULT_URL})")
-    peers.add_argument("--peer", type=_url, required=True, metavar="URL", help="the other one; without a path: /v1")
+    peers.add_argument("--url", type=url_text, default=DEFAULT_URL, metavar="URL", help=f"Ray (default {DEFAULT_URL})")
+    peers.add_argument("--peer", type=url_text, required=True, metavar="URL", help="the other one; without a path: /v1")
     peers.add_argument("--model", metavar="NAME", help="the model asked for at Ray (default: none is named)")
     peers.add_argument("--peer-model", metavar="NAME", help="the model asked for at the other one")
-    peers.add_argument("--workload", metavar="FILE", help="JSON or JSONL (default: four built-in requests)")
+    peers.add_argument(
+        "--workload", type=path_text, metavar="FILE", help="JSON or JSONL (default: four built-in requests)"
+    )
     for name, largest, default, what in (
         ("--rounds", 100, _ROUNDS, "turns of each side"),
         ("--requests", 10_000, None, "requests of one turn (default: every item once)"),
@@ -46,7 +48,9 @@ def add_peers_command(commands: Commands) -> None:
         metavar="PERCENT",
         help=f"a ratio that differs by less is the same (default {MARGIN_PERCENT:g})",
     )
-    peers.add_argument("--output-dir", metavar="DIR", help="write ray.json and peer.json there, for page and compare")
+    peers.add_argument(
+        "--output-dir", type=path_text, metavar="DIR", help="write ray.json and peer.json there, for page and compare"
+    )
     peers.add_argument("--check", action="store_true", help="exit 1 when Ray is worse in anything")
     add_output_options(peers.add_argument_group("the results"))
 
@@ -56,16 +60,3 @@ def peers_problem(options: argparse.Namespace) -> str | None:
     if options.workload is not None and not Path(options.workload).is_file():
         return f"--workload: there is no file {options.workload}"
     return None
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.username or parts.query or parts.fragment or not text.isascii() or not text.isprintable():
-        raise argparse.ArgumentTypeError("must be http://HOST:PORT or https://…, without credentials and query")
-    if " " in text:
-        raise argparse.ArgumentTypeError("must not hold blanks")
-    return text

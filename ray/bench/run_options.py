@@ -62,10 +62,10 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
 
 
 def run_problem(options: argparse.Namespace) -> str | None:
-    """What is wrong between the options."""
+    """What is wrong between the options, also of a command that takes only those of target and results."""
     if options.assert_baseline and options.baseline is None:
         return "--assert-baseline needs --baseline"
-    if options.no_cache or is_started(options):
+    if "passes" not in options or options.no_cache or is_started(options):
         return None
     if options.write_baseline is not None or (options.passes or 1) > 1:
         # The cache of a running gateway would answer instead of the model, and it is never slow.
@@ -76,7 +76,9 @@ def run_problem(options: argparse.Namespace) -> str | None:
 def add_target_options(run: argparse.ArgumentParser) -> None:
     """Which gateway is asked."""
     target = run.add_argument_group("the gateway")
-    target.add_argument("--url", "--base-url", type=_url, metavar="URL", help=f"a running one (default {DEFAULT_URL})")
+    target.add_argument(
+        "--url", "--base-url", type=url_text, metavar="URL", help=f"a running one (default {DEFAULT_URL})"
+    )
     target.add_argument(
         "--config",
         type=path_text,
@@ -113,7 +115,8 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _url(text: str) -> str:
+def url_text(text: str) -> str:
+    """A base URL that the client takes, without a slash at its end."""
     try:
         RayClient(text).close()
     except ValueError as error:

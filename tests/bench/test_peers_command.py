@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ray.bench import __main__ as command
-from ray.bench import commands
+from ray.bench import commands, peers_command
 from ray.bench.chat_side import Asked, ChatSide
 from ray.bench.compare_runs import compare_runs
 from ray.bench.peers_command import (
@@ -29,6 +29,7 @@ from ray.bench.run_report import load_run_report
 from ray.bench.workload_file import parse_items, workload_of
 from ray.errors import RayError
 from tests.bench.some_runs import some_run
+from tests.client.scripted import Says, answer, events, server_that
 from tests.fakes.provider import STOP, FakeProvider
 from tests.gateway.harness import Running, running
 
@@ -111,6 +112,15 @@ def test_a_side_that_answers_nothing_any_more_ends_the_run_with_what_was_measure
     assert "B was broken off" in peers_text(peers)
 
 
+def test_a_side_that_hangs_is_not_waited_for_request_by_request() -> None:
+    hangs = Says(b"", "hold")
+    plan = replace(PLAN, requests=200, rounds=1, clients=1, timeout_ms=300)
+    with server_that(HELLO, hangs) as one, server_that(HELLO) as other:
+        peers = asyncio.run(ask_both(plan, Asked("peer", one.url), Asked("ray", other.url), {}, lambda _: None))
+    assert peers.broken_off == "peer answered nothing in round 1 of 1"
+    assert [sample.code for sample in peers.comparison.before.samples] == ["timeout"]
+
+
 def test_a_side_that_is_not_there_is_told_before_anything_is_measured() -> None:
     async def main() -> None:
         async with running(provider=FakeProvider()) as gateway:
@@ -119,6 +129,63 @@ def test_a_side_that_is_not_there_is_told_before_anything_is_measured() -> None:
 
     with pytest.raises(MeasurementError, match=r"ray at .*/nowhere does not answer POST /chat/completions"):
         asyncio.run(main())
+
+
+LOADING = answer(503, b'{"error": {"code": 503, "message": "Loading\\n model", "type": "unavailable_error"}}')
+HELLO = events(b'data: {"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n')
+TOO_LATE = events(b'data: {"error": {"code": "request_timeout", "message": "too late"}}\n\n')
+
+
+@pytest.mark.parametrize("not_yet", [LOADING, answer(504, b"from a proxy"), TOO_LATE])
+def test_a_server_that_is_not_ready_yet_is_waited_for(not_yet: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_command, "POLL_SECONDS", 0.0)
+    told: list[str] = []
+    plan = replace(PLAN, requests=1, rounds=1)
+    with server_that(not_yet, not_yet, HELLO, HELLO) as one, server_that(HELLO, HELLO) as other:
+        peers = asyncio.run(ask_both(plan, Asked("peer", one.url), Asked("ray", other.url), {}, told.append))
+    assert [sample.answered for sample in peers.comparison.before.samples] == [True]
+    assert [line for line in told if "waiting" in line] == [told[0]]
+
+
+def test_a_server_that_does_not_get_ready_in_time_is_told_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_command, "READY_SECONDS", -1.0)
+    with (
+        server_that(LOADING) as server,
+        pytest.raises(MeasurementError, match=r"peer at .* does not answer .*unavailable_error: Loading model"),
+    ):
+        asyncio.run(ask_both(PLAN, Asked("peer", server.url), Asked("ray", server.url), {}, lambda _: None))
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("peer", "RAY_BENCHMARK_PEER_API_KEY"), ("ray", "RAY_BENCHMARK_API_KEY")]
+)
+def test_a_refused_key_is_told_at_once_with_the_variable_it_comes_from(name: str, variable: str) -> None:
+    with server_that(answer(401, b'{"error": {"code": "unauthorized", "message": "no"}}')) as server:
+        asked = Asked(name, server.url, key="secret-of-this-test", is_ray=name == "ray")
+        with pytest.raises(MeasurementError, match=f"unauthorized: no; {variable} must hold a key") as refused:
+            asyncio.run(ask_both(PLAN, asked, asked, {}, lambda _: None))
+    assert "secret-of-this-test" not in str(refused.value)
+
+
+def test_a_template_of_an_operators_config_is_refused_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload = tmp_path / "w.json"
+    workload.write_text('{"templateId": "mine.v1", "templateVariables": {}}')
+    assert command.main(["peers", "--peer", "http://127.0.0.1:9", "--workload", str(workload)]) == 1
+    assert "mine.v1 is none of them: send input instead" in capsys.readouterr().err
+
+
+def test_who_began_each_round_and_the_errors_of_each_side_are_in_the_report() -> None:
+    fails: list[object] = [RayError("queue_full", "full")]
+    peer = FakeProvider(["a", STOP], ["a", STOP], fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
+    peers = _ask(peer, FakeProvider(), replace(PLAN, clients=1))
+    text, document = peers_text(peers), peers_document(peers)
+    assert "errors of peer: queue_full 1\nerrors of ray: none\n" in text
+    assert "who began each round: peer, ray, peer\n" in text
+    assert document["first"] == ["peer", "ray", "peer"]
+    summary = document["peer"]["summary"]  # type: ignore[index]  # a report of a run
+    assert (summary["errors"], summary["qualityPassRate"]) == ({"queue_full": 1}, 100)
 
 
 def test_a_key_is_sent_to_its_side_only() -> None:

@@ -3,12 +3,12 @@
 The server's own template is asked through `/apply-template`. A request from a prompt template, and the usual
 conversation of one user message with or without a system text, are rendered once with markers in place of their values.
 What the server puts around the markers, a scaffold, then makes every further prompt of that kind without a round trip.
-A scaffold is used only after its text for one real request has been compared with the server's own.
+A scaffold is used only after its text for one real request has been compared with the server's own, or two others that
+differ in the system text only have been.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +21,7 @@ from ray.prompts import Scaffold, TemplateCatalog, build_scaffold, marked_values
 from ray.providers.chat import chat_messages
 from ray.providers.llama_cpp.capabilities import Capabilities
 from ray.providers.llama_cpp.chat_call import NO_THINKING
+from ray.providers.llama_cpp.outline import Outline, is_plain
 from ray.providers.llama_cpp.prompt_format import (
     NATIVE_TEMPLATE,
     PROMPT_SCAFFOLD,
@@ -39,8 +40,6 @@ from ray.types import InferenceRequest, Message
 MAX_REMEMBERED_PROMPTS = 64
 MAX_REMEMBERED_CHARS = 262_144
 INPUT = "input"
-# Chat templates trim messages and look for tags in them; such a message is rendered by the server itself.
-_TAG = re.compile(r"</?[A-Za-z|_]")
 
 TextOf = Callable[[tuple[Message, ...]], Awaitable[str]]
 
@@ -58,13 +57,15 @@ class RenderedPrompt:
 @dataclass(frozen=True, slots=True)
 class Gaps:
     """Where a request's values are: its messages with a marker in place of each, how to cut at the markers, and the
-    values themselves. `key`: the same for requests that differ in their values only."""
+    values themselves. `key`: the same for requests that differ in their values only. `opening`: the system text of a
+    conversation that the server's own template frames without anything else."""
 
     key: bytes
     marked: tuple[Message, ...]
     cut: Callable[[str], Scaffold | None]
     values: Mapping[str, str]
     format: PromptFormat
+    opening: str | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +102,7 @@ class PromptRenderer:
         self._with_heads = with_heads
         self._prompts = PromptMemory()
         self._frames = FrameMemory(max_scaffolds)
+        self._outline = Outline()
         # Nobody can guess it, so no message holds it.
         self._marker = f"RAY{secrets.token_hex(12)}"
 
@@ -136,6 +138,7 @@ class PromptRenderer:
         """The server is another one."""
         self._prompts.forget()
         self._frames.forget()
+        self._outline.forget()
 
     async def _framed(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> RenderedPrompt:
         gaps = self._template_gaps(request, choice) or self._conversation_gaps(request, choice)
@@ -143,19 +146,26 @@ class PromptRenderer:
             return RenderedPrompt(await self._remembered(request, choice, text_of), choice)
         frame = self._frames.get(gaps.key)
         if frame is None:
-            frame = Frame(gaps.cut(await text_of(gaps.marked)))
+            frame = self._outlined(gaps) or Frame(gaps.cut(await text_of(gaps.marked)))
             self._frames.put(gaps.key, frame)
         if frame.scaffold is None:
             return RenderedPrompt(await self._remembered(request, choice, text_of), choice)
         head = frame.scaffold.fixed_head
         is_whole = len(gaps.marked) == len(request.messages)
-        is_plain = is_whole and all(map(_is_plain, gaps.values.values()))
-        if frame.fits and is_plain:
+        may_fill = is_whole and all(map(is_plain, gaps.values.values()))
+        if frame.fits and may_fill:
             return RenderedPrompt(frame.scaffold.render(gaps.values), gaps.format, head)
         prompt = await self._remembered(request, choice, text_of)
-        if frame.fits is None and is_plain:
+        if frame.fits is None and may_fill:
             frame.fits = prompt == frame.scaffold.render(gaps.values)
+            if frame.fits and gaps.opening is not None:
+                self._outline.learn(gaps.opening, *frame.scaffold.segments)
         return RenderedPrompt(prompt, choice, head if prompt.startswith(head) else "")
+
+    def _outlined(self, gaps: Gaps) -> Frame | None:
+        """The frame of a conversation whose system text is new, where the server's template is known well enough."""
+        around = None if gaps.opening is None else self._outline.around_message(gaps.opening)
+        return None if around is None else Frame(Scaffold(around, (INPUT,)), fits=True)
 
     def _template_gaps(self, request: InferenceRequest, choice: PromptFormat) -> Gaps | None:
         """The gaps of a request's prompt template; None without one, or when its messages are no longer just that."""
@@ -191,7 +201,8 @@ class PromptRenderer:
 
         values = {INPUT: request.messages[-1].content}
         key = _digest(marked, choice.name, *tool_texts(request))
-        return Gaps(key, marked, cut, values, choice)
+        is_bare = opening and choice.name == NATIVE_TEMPLATE and not wants_tools(request)
+        return Gaps(key, marked, cut, values, choice, opening[0].content if is_bare else None)
 
     async def _remembered(self, request: InferenceRequest, choice: PromptFormat, text_of: TextOf) -> str:
         if choice.name != NATIVE_TEMPLATE:
@@ -217,10 +228,6 @@ class PromptRenderer:
         if not isinstance(prompt, str) or not prompt:
             raise self._upstream.invalid("/apply-template", "has no prompt")
         return prompt
-
-
-def _is_plain(text: str) -> bool:
-    return text != "" and text == text.strip() and not _TAG.search(text)
 
 
 class FrameMemory:

@@ -73,6 +73,101 @@ def test_given_the_same_system_text_when_prepared_again_then_the_server_is_not_a
     run(main())
 
 
+# -- system texts that are new
+
+
+NEW = "You sell pears."
+
+
+async def learned(at: Shop) -> int:
+    """Two system texts have been rendered by the server; how often it has been asked for that and before."""
+    await prompts(at, "one", system="You sell apples.")
+    await prompts(at, "one", system="You sell grapes.")
+    return calls(at)
+
+
+def test_given_two_system_texts_were_rendered_when_a_third_comes_then_the_server_is_not_asked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, minTokens=2) as at:
+            before = await learned(at)
+            prepared = await at.prepare("two {{x}} \\1", system=NEW)
+            assert prepared.prompt == rendered("two {{x}} \\1", NEW)
+            assert prepared.prefix is not None
+            assert prepared.prefix.text == f"<system>{NEW}\n<user>"
+            assert calls(at) == before
+
+    run(main())
+
+
+def test_given_one_system_text_was_rendered_when_a_second_comes_then_the_server_renders_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await prompts(at, "one", "two", system="You sell apples.")
+            before = calls(at)
+            assert await prompts(at, "one", system=NEW) == [rendered("one", NEW)]
+            assert calls(at) == before + 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("system", [" padded ", "<tools>", "Answer. /no_think", "/think"])
+def test_given_a_system_text_that_a_template_may_treat_in_a_special_way_when_it_is_new_then_the_server_renders_it(
+    tmp_path: Path, system: str
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            at.fake.always("/apply-template", _trimming)
+            before = await learned(at)
+            assert await prompts(at, "one", system=system) == [rendered("one", system.strip())]
+            assert calls(at) == before + 2
+
+    run(main())
+
+
+def test_given_a_template_that_changes_system_texts_when_a_new_one_comes_then_the_server_renders_it(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            at.fake.always("/apply-template", _shouting)
+            for system in ("hello a", "hello b", "hello c"):
+                expected = f"<system>{system.replace('hello', 'HELLO')}\n<user>one\n"
+                assert await prompts(at, "one", system=system) == [expected]
+
+    run(main())
+
+
+def test_given_earlier_turns_when_the_system_text_is_new_then_the_whole_conversation_is_rendered_once(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, minTokens=2) as at:
+            before = await learned(at)
+            turns = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "Bye"))
+            asked = replace(request("ignored"), messages=(Message("system", NEW), *turns))
+            prepared = await at.provider.prepare(asked, at_slot(0))
+            assert prepared.prompt == f"<system>{NEW}\n<user>Hi\n<assistant>Yes?\n<user>Bye\n<assistant>"
+            assert prepared.prefix is not None
+            assert prepared.prefix.text == f"<system>{NEW}\n<user>"
+            assert calls(at) == before + 1
+
+    run(main())
+
+
+def test_given_another_server_when_a_new_system_text_comes_then_its_own_template_is_asked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await learned(at)
+            at.fake.props["build_info"] = "b2-fake"
+            at.fake.always("/apply-template", _trimming)
+            await at.provider.health()
+            before = calls(at)
+            assert await prompts(at, "one", system=NEW) == [f"<system>{NEW}\n<user>one\n<assistant>"]
+            assert calls(at) > before
+
+    run(main())
+
+
 def test_given_no_system_text_when_prepared_then_that_has_a_scaffold_of_its_own(tmp_path: Path) -> None:
     async def main() -> None:
         async with shop(tmp_path) as at:

@@ -115,7 +115,7 @@ def comparison_text(comparison: Comparison[S]) -> str:
         shown.append("  ".join(cells).rstrip())
     shown.append("")
     for word, alternative in (("better", []), ("worse", ["B is worse in nothing that these reports can tell."])):
-        labels = ", ".join(row.label for row in comparison.rows if row.verdict == word)
+        labels = "; ".join(row.label for row in comparison.rows if row.verdict == word)
         shown += [f"B is {word} in: {labels}"] if labels else alternative
     return "\n".join(shown) + "\n"
 

@@ -51,6 +51,7 @@ th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--edge); text-ali
 th { font-weight: 600 }
 th:first-child, td:first-child, .words td { text-align: left; white-space: normal }
 .words td { overflow-wrap: anywhere }
+.named td:first-child { min-width: 9rem }
 .words td:first-child { min-width: 8rem; color: var(--quiet) }
 """
 Cells = Sequence[str]

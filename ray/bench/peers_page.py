@@ -24,14 +24,16 @@ def peers_page(report: ReadReport) -> str:
     runs = [RunReport.from_document(document.part(key).values) for key, _ in _SIDES]
     comparison = document.part("comparison")
     about = f"Ray: {runs[0].settings.target} · the other one: {runs[1].settings.target} · {report.generated_at}"
-    ratios = range_figure(_ratios(report))
+    ratios = range_figure(_ratios(report, comparison))
     return page(
         f"Bench of {report.label}",
         about,
         _verdicts(comparison, runs),
         [
             *section("Ray to the other one", ['<div class="charts">', ratios, "</div>"] if ratios else []),
-            *section("Side by side", table("", ["what", "the other one", "Ray", "verdict"], _rows(comparison))),
+            *section(
+                "Side by side", table("", ["what", "the other one", "Ray", "verdict"], _rows(comparison), kind="named")
+            ),
             *section("Over the run", figures(paired(charts_of(runs[0]), charts_of(runs[1])))),
             *row_sections(report),
         ],
@@ -74,10 +76,11 @@ def _verdicts(comparison: Part, runs: Sequence[RunReport]) -> Iterator[str]:
     for word, good in (("better", True), ("worse", False)):
         labels = [one.text("label") for one in comparison.parts("rows") if one.maybe_text("verdict") == word]
         if labels:
-            yield verdict(good, f"Ray is {word} in: {', '.join(labels)}.")
+            yield verdict(good, f"Ray is {word} in: {'; '.join(labels)}.")
 
 
-def _ratios(report: ReadReport) -> RangeChart:
+def _ratios(report: ReadReport, comparison: Part) -> RangeChart:
+    worse = comparison.texts("worse")
     ranges = [
         Range(
             row.label,
@@ -86,7 +89,7 @@ def _ratios(report: ReadReport) -> RangeChart:
             row.figure.low,
             row.figure.high,
             1.0,
-            bool(row.note and row.note.startswith("worse")),
+            row.id in worse,
         )
         for row in report.rows
         if row.figure is not None and row.unit == "x"

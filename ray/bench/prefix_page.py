@@ -19,7 +19,7 @@ def prefix_sections(report: ReadReport) -> list[str]:
     columns = ["side", "pass", "round", "took", "tok/s", "p50", "first token", "reused"]
     return [
         *section("Latency by request", figures(latency_charts(passes))),
-        *section("Passes", table(about, columns, [_cells(one) for one in passes])),
+        *section("Passes", table(about, columns, [_cells(one) for one in passes], kind="named")),
     ]
 
 

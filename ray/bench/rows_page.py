@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from ray.bench.page_parts import Cells, page, section, table, verdict
 from ray.bench.range_chart import Range, RangeChart, range_figure
 from ray.bench.read_report import ReadReport
-from ray.bench.report import Row, cells
+from ray.bench.report import Row, cells, number
 
 # A budget that is missed by more than this many times would make all others too small to be seen.
 _WIDEST = 300.0
+# A bar that is shorter than this, to the longest beside it, gets a drawing with its like.
+_SMALLEST_SHARE = 0.02
 _UNIT_TITLES: Mapping[str, str] = {
     "ms": "Times",
     "us": "Times, in microseconds",
@@ -53,7 +55,7 @@ def verdicts(report: ReadReport) -> list[str]:
     judged = [row for row in report.rows if row.verdict is not None]
     missed = [row.label for row in judged if row.missed]
     if judged:
-        text = f"Budgets missed: {', '.join(missed)}." if missed else f"All {len(judged)} budgets were kept."
+        text = f"Budgets missed: {'; '.join(missed)}." if missed else f"All {len(judged)} budgets were kept."
         shown.append(verdict(not missed, text))
     return shown
 
@@ -64,8 +66,8 @@ def rows_table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         samples = str(row.figure.samples) if row.figure is not None and row.figure.samples > 1 else ""
         label, measured, spread, budget, judged = cells(row)
-        shown.append([label, measured, spread, samples, budget, judged])
-    return table("", ["what", "measured", "spread", "n", "budget", "verdict"], shown)
+        shown.append([label, measured, spread, samples, _sign(budget), judged])
+    return table("", ["what", "measured", "spread", "n", "budget", "verdict"], shown, kind="named")
 
 
 def row_figures(rows: Sequence[Row]) -> list[str]:
@@ -86,12 +88,24 @@ def row_figures(rows: Sequence[Row]) -> list[str]:
     for row in measured:
         if row not in limited and row.unit:
             units.setdefault(row.unit, []).append(_range(row))
-    charts += [
-        RangeChart(_UNIT_TITLES.get(unit, f"In {unit}"), "The line spans the spread.", unit, ranges)
-        for unit, ranges in units.items()
-    ]
+    charts += [chart for unit, ranges in units.items() for chart in unit_charts(unit, ranges)]
     drawn = [figure for figure in map(range_figure, charts) if figure]
     return ['<div class="charts">', *drawn, "</div>"] if drawn else []
+
+
+def unit_charts(unit: str, ranges: Sequence[Range]) -> list[RangeChart]:
+    """The rows of one unit, on as many scales as it takes to see each of them. One alone says nothing in a drawing."""
+    title = _UNIT_TITLES.get(unit, f"In {unit}")
+    charts: list[RangeChart] = []
+    rest = list(ranges)
+    while rest:
+        largest = max(abs(one.value) for one in rest)
+        shown = [one for one in rest if abs(one.value) >= largest * _SMALLEST_SHARE]
+        rest = [one for one in rest if one not in shown]
+        if len(shown) > 1:
+            name = f"{title} up to {number(largest)} {unit}" if charts or rest else title
+            charts.append(RangeChart(name, "The line spans the spread.", unit, shown))
+    return charts
 
 
 def _of_budget(row: Row) -> Range:
@@ -100,7 +114,7 @@ def _of_budget(row: Row) -> Range:
     _, measured, _, budget, _ = cells(row)
     part = 100 / row.budget.limit
     figure = row.figure
-    words = f"{measured}, {budget.replace('>=', '≥').replace('<=', '≤')}"
+    words = f"{measured}, {_sign(budget)}"
     return Range(row.label, words, figure.value * part, figure.low * part, figure.high * part, 100.0, row.missed)
 
 
@@ -108,6 +122,10 @@ def _range(row: Row) -> Range:
     if row.figure is None:
         raise ValueError("only a measured row can be drawn")
     return Range(row.label, cells(row)[1], row.figure.value, row.figure.low, row.figure.high, missed=row.missed)
+
+
+def _sign(budget: str) -> str:
+    return budget.replace(">=", "≥").replace("<=", "≤")
 
 
 def _setting(value: object) -> str:

@@ -103,7 +103,7 @@ def unit_charts(unit: str, ranges: Sequence[Range]) -> list[RangeChart]:
         shown = [one for one in rest if abs(one.value) >= largest * _SMALLEST_SHARE]
         rest = [one for one in rest if one not in shown]
         if len(shown) > 1:
-            name = f"{title} up to {number(largest)} {unit}" if charts or rest else title
+            name = f"{title} up to {number(largest)} {unit}" if len(shown) < len(ranges) else title
             charts.append(RangeChart(name, "The line spans the spread.", unit, shown))
     return charts
 

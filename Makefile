@@ -10,18 +10,31 @@ DEPLOY = $(PYTHON) -m ray.deploy
 # Commands with a default of their own take CONFIG only when it was given.
 GIVEN_CONFIG = $(if $(filter file,$(origin CONFIG)),,--config '$(CONFIG)')
 
+BENCH = $(PYTHON) -m ray.bench
+# The gateway that is measured: the one at URL, or one that is started with CONFIG; by default the one on port 3000.
+MEASURED = $(if $(URL),--url '$(URL)') $(GIVEN_CONFIG)
+EMAIL = --workload examples/workloads/email-workload.jsonl --no-cache
+EMAIL_1B = --workload examples/workloads/email-1b-workload.jsonl
+# A run that must hold the baseline of this name, which is its label and the name of its report as well.
+ASSERTED = --label $(1) --baseline examples/benchmarks/baselines/$(1).json --assert-baseline \
+	--output .ray/benchmarks/$(1).latest.json
+HISTORY = --history-dir .ray/benchmarks/history
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test gate docs bench soak-jobs clean python
 .PHONY: validate-all deploy-smoke smoke smoke-public smoke-async smoke-public-async docs-links release-check
 .PHONY: model-stage model-stage-smoke swap-plan storage
+.PHONY: bench-email bench-1b bench-formats-1b eval-1b
+.PHONY: bench-assert-cx23 bench-assert-cax11 bench-assert-cx23-1b bench-assert-8gb-1b
 
 help:  ## list these targets
 	@echo "Ray: a lean AI gateway for one cheap box."
 	@echo
-	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/' | \
-		while IFS='|' read -r target meaning; do printf '%-26s %s\n' "$$target" "$$meaning"; done
+	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## (.*)/  make \1|\2/' | \
+		while IFS='|' read -r target meaning; do printf '%-28s %s\n' "$$target" "$$meaning"; done
 	@echo
 	@echo "  PYTHON=python3.12 names another Python (3.11 or newer); CONFIG=FILE another config for 'run', 'smoke', 'model-stage'."
+	@echo "  'bench-…' and 'eval-1b' ask the gateway at URL (default http://127.0.0.1:3000), or start one with CONFIG; OPTIONS adds to them."
 
 run: python  ## the gateway with a mock model, at once; needs nothing but Python
 	$(PYTHON) -m ray --config $(CONFIG)
@@ -92,7 +105,36 @@ storage: python  ## is there room everywhere that a deploy writes to?
 	$(DEPLOY) storage
 
 bench: python  ## measure the gateway itself: start, memory, requests per second
-	$(PYTHON) -m ray.bench gateway
+	$(BENCH) gateway
+
+bench-email: python  ## the e-mail workload against a gateway: latency, tokens per second, quality
+	$(BENCH) run $(MEASURED) $(EMAIL) --clients 2 --requests 5 $(OPTIONS)
+
+bench-1b: python  ## the e-mail workload for models of about 1B, with a history in .ray
+	$(BENCH) run $(MEASURED) $(EMAIL_1B) --no-cache --clients 1 --requests 5 $(HISTORY) $(OPTIONS)
+
+bench-formats-1b: python  ## the same in each prompt format; CONFIG, by default that for 1B, is what is varied
+	$(BENCH) formats $(or $(strip $(MEASURED)),--config examples/config/ray.1b.json) $(EMAIL_1B) --clients 1 --requests 10 \
+		--label email-1b-prompt-formats --output .ray/benchmarks/email-1b-prompt-formats.latest.json $(HISTORY) $(OPTIONS)
+
+eval-1b: python  ## the golden set by prompt family: before and after a change of wording
+	$(BENCH) eval $(MEASURED) --workload examples/evals/email-prompt-families-1b.json --clients 1 \
+		--label email-prompt-families-1b --output .ray/evals/email-prompt-families-1b.latest.json \
+		--history-dir .ray/evals/history $(OPTIONS)
+
+bench-assert-cx23: python  ## does a gateway do what a CX23 with a model below 1B should? exit 1 when not
+	$(BENCH) run $(MEASURED) $(EMAIL) --clients 2 --requests 16 $(call ASSERTED,hetzner-cx23-sub1b) $(OPTIONS)
+
+bench-assert-cax11: python  ## the same for a CAX11 (ARM)
+	$(BENCH) run $(MEASURED) $(EMAIL) --clients 2 --requests 16 $(call ASSERTED,hetzner-cax11-sub1b) $(OPTIONS)
+
+bench-assert-cx23-1b: python  ## the same for a CX23 with a model of about 1B
+	$(BENCH) run $(MEASURED) $(EMAIL_1B) --no-cache --clients 1 --requests 10 \
+		$(call ASSERTED,hetzner-cx23-1b) $(HISTORY) $(OPTIONS)
+
+bench-assert-8gb-1b: python  ## the same for one machine with 8 GB and a model of about 1B
+	$(BENCH) run $(MEASURED) $(EMAIL_1B) --no-cache --clients 2 --requests 16 \
+		$(call ASSERTED,single-node-8gb-1b) $(HISTORY) $(OPTIONS)
 
 soak-jobs: python  ## kill a gateway with durable jobs KILLS times and look for a broken promise; some minutes
 	$(PYTHON) -m tests.faults.jobs.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))

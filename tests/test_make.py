@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from ray.bench.command_line import parse_options
 from ray.deploy.commands import command_module
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-TARGETS = re.findall(r"^([a-z-]+):(?!=)", MAKEFILE, re.MULTILINE)
+TARGETS = re.findall(r"^([a-z0-9-]+):(?!=)", MAKEFILE, re.MULTILINE)
 SMALLEST = "examples/config/ray.tiny.json"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -56,7 +58,7 @@ def deploy_commands(plan: str) -> list[list[str]]:
 
 
 def test_given_no_target_when_made_then_every_target_for_people_is_listed() -> None:
-    listed = set(re.findall(r"^  make ([a-z-]+)  ", make().stdout, re.MULTILINE))
+    listed = set(re.findall(r"^  make ([a-z0-9-]+)  ", make().stdout, re.MULTILINE))
 
     assert listed == set(TARGETS) - {"python"}
 
@@ -92,6 +94,82 @@ def test_given_a_config_when_made_then_the_command_is_about_it_whatever_its_name
     (command,) = deploy_commands(planned(target, "CONFIG=/srv/my configs/ray.json"))
 
     assert command[1:3] == ["--config", "/srv/my configs/ray.json"]
+
+
+def bench_options(plan: str) -> argparse.Namespace:
+    """The options of the one bench command in it, read as the bench reads them."""
+    (words,) = re.findall(r"-m ray\.bench (.*)", plan.replace("\\\n", " "))
+    return parse_options(shlex.split(words))
+
+
+BASELINES = "examples/benchmarks/baselines"
+HISTORY = ".ray/benchmarks/history"
+
+
+@pytest.mark.parametrize(
+    ("target", "workload", "clients", "requests", "history"),
+    [
+        ("bench-email", "email-workload", 2, 5, None),
+        ("bench-1b", "email-1b-workload", 1, 5, HISTORY),
+        ("bench-assert-cx23", "email-workload", 2, 16, None),
+        ("bench-assert-cax11", "email-workload", 2, 16, None),
+        ("bench-assert-cx23-1b", "email-1b-workload", 1, 10, HISTORY),
+        ("bench-assert-8gb-1b", "email-1b-workload", 2, 16, HISTORY),
+    ],
+)
+def test_a_named_run_sends_this_load_to_the_model(
+    target: str, workload: str, clients: int, requests: int, history: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    options = bench_options(planned(target))
+
+    assert (options.command, options.workload) == ("run", f"examples/workloads/{workload}.jsonl")
+    assert (options.clients, options.requests, options.no_cache) == (clients, requests, True)
+    assert (options.history_dir, options.url, options.config) == (history, None, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        ("bench-assert-cx23", "hetzner-cx23-sub1b"),
+        ("bench-assert-cax11", "hetzner-cax11-sub1b"),
+        ("bench-assert-cx23-1b", "hetzner-cx23-1b"),
+        ("bench-assert-8gb-1b", "single-node-8gb-1b"),
+    ],
+)
+def test_an_asserted_run_is_one_that_its_baseline_is_about(target: str, label: str) -> None:
+    options = bench_options(planned(target))
+    baseline = json.loads((ROOT / f"{BASELINES}/{label}.json").read_text("utf-8"))
+
+    assert (options.label, options.baseline, options.assert_baseline) == (label, f"{BASELINES}/{label}.json", True)
+    assert options.output == f".ray/benchmarks/{label}.latest.json"
+    assert (options.clients, options.requests) == (baseline["concurrency"], baseline["requests"])
+    assert options.workload == baseline["workloadPath"]
+
+
+def test_the_sweep_and_the_eval_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep, golden = bench_options(planned("bench-formats-1b")), bench_options(planned("eval-1b"))
+
+    assert (sweep.command, sweep.clients, sweep.requests, sweep.history_dir) == ("formats", 1, 10, HISTORY)
+    assert (sweep.label, sweep.config) == ("email-1b-prompt-formats", "examples/config/ray.1b.json")
+    assert sweep.output == ".ray/benchmarks/email-1b-prompt-formats.latest.json"
+    assert (golden.command, golden.clients, golden.repeat, golden.history_dir) == ("eval", 1, 1, ".ray/evals/history")
+    assert (golden.label, golden.config) == ("email-prompt-families-1b", None)
+    assert golden.output == ".ray/evals/email-prompt-families-1b.latest.json"
+    assert "/.ray/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("target", ["bench-email", "bench-formats-1b", "eval-1b", "bench-assert-8gb-1b"])
+def test_given_a_gateway_or_a_config_when_measured_then_it_is_that_one(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    running = bench_options(planned(target, "URL=http://box:3000"))
+    started = bench_options(planned(target, "CONFIG=/srv/my configs/ray.json", "OPTIONS=--timeout-ms 5"))
+
+    assert (running.url, running.config) == ("http://box:3000", None)
+    assert (started.url, started.config, started.timeout_ms) == (None, "/srv/my configs/ray.json", 5)
 
 
 def test_given_a_version_when_checked_then_it_is_handed_on_and_without_one_the_form_is_told() -> None:

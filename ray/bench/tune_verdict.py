@@ -7,12 +7,11 @@ more errors, and no 95th percentile of latency that is surely more than a tenth 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from ray.bench.figures import Figure, quantile
-from ray.bench.noise import quantile_ratio
 from ray.bench.run_report import Sample
 from ray.bench.run_summary import HOUR_MS, score_of
 
@@ -22,7 +21,7 @@ FEWEST_OF_ITEM = 3
 PAIRS_TO_WIN = 0.75
 LONGEST_LATENCY_RATIO = 1.10
 _DRAWS = 1_000
-_TAIL = 0.025
+_TAIL = 0.01
 _SEED = 1
 
 
@@ -53,8 +52,7 @@ class Verdict:
 def verdict_of(before: Sequence[Turn], after: Sequence[Turn]) -> Verdict:
     """Compare the turns of both sides, which were taken in pairs."""
     old, new = pooled(before), pooled(after)
-    speed = speed_ratio(old, new)
-    latency = quantile_ratio(_latencies(old), _latencies(new), 0.95)
+    speed, latency = ratios(old, new) or (None, None)
     won = sum(speed_of(two) > speed_of(one) for one, two in zip(before, after, strict=True))
     quality = quality_share(old), quality_share(new)
     errors = error_share(old), error_share(new)
@@ -105,25 +103,46 @@ def speed_of(turn: Turn) -> float:
     return _speed(answered, turn.wall_ms) if answered else 0.0
 
 
-def speed_ratio(before: Turn, after: Turn) -> Figure | None:
-    """The ratio of the two speeds, new to old, and the bounds between which 95 % of it would lie if both sides' answers
-    were drawn again from those they had, item by item. None when one side answered nothing; without bounds (`samples`
-    1) below 6 answers. Draws come from a fixed seed."""
+def ratios(before: Turn, after: Turn) -> tuple[Figure, Figure] | None:
+    """The ratios of the two speeds and of the two 95th percentiles of latency, new to old, and the bounds between which
+    98 % of them would lie if both sides' answers were drawn again from those they had, item by item. None when one side
+    answered nothing; without bounds (`samples` 1) below 6 answers. Draws come from a fixed seed."""
     sides = [([one for one in turn.samples if one.answered], turn.wall_ms) for turn in (before, after)]
     if not all(answered for answered, _ in sides):
         return None
-    old, new = (_speed(*side) for side in sides)
-    if old <= 0:
-        return None
     fewest = min(len(answered) for answered, _ in sides)
-    value = new / old
+    values = _measured([([answered], wall_ms) for answered, wall_ms in sides], lambda group: group)
     if fewest < FEWEST_ANSWERS:
-        return Figure(value, value, value, 1)
+        return Figure(values[0], values[0], values[0], 1), Figure(values[1], values[1], values[1], 1)
     random = Random(_SEED)
     groups = [(_by_item(answered), wall_ms) for answered, wall_ms in sides]
-    drawn = sorted(_drawn_ratio(random, groups) for _ in range(_DRAWS))
-    low, high = drawn[int(_DRAWS * _TAIL)], drawn[int(_DRAWS * (1 - _TAIL))]
-    return Figure(value, min(low, value), max(high, value), fewest)
+    draws = [_measured(groups, lambda group: random.choices(group, k=len(group))) for _ in range(_DRAWS)]
+    speed, latency = (_bounds(values[place], [one[place] for one in draws], fewest) for place in (0, 1))
+    return speed, latency
+
+
+def _bounds(value: float, draws: Sequence[float], samples: int) -> Figure:
+    ordered = sorted(draws)
+    low, high = ordered[int(_DRAWS * _TAIL)], ordered[int(_DRAWS * (1 - _TAIL))]
+    return Figure(value, min(low, value), max(high, value), samples)
+
+
+def _measured(
+    sides: Sequence[tuple[list[list[Sample]], float]], draw: Callable[[list[Sample]], list[Sample]]
+) -> tuple[float, float]:
+    """The ratios of speed and of latency when each group of answers is what `draw` makes of it."""
+    speeds, latencies = [], []
+    for groups, wall_ms in sides:
+        drawn = [one for group in groups for one in draw(group)]
+        # In a closed loop the clock runs as long as the clients wait.
+        waited, waits = sum(one.latency_ms for group in groups for one in group), sum(one.latency_ms for one in drawn)
+        speeds.append(_speed(drawn, wall_ms * waits / waited if waited else wall_ms))
+        latencies.append(quantile([one.latency_ms for one in drawn], 0.95))
+    return _ratio(speeds[0], speeds[1]), _ratio(latencies[0], latencies[1])
+
+
+def _ratio(before: float, after: float) -> float:
+    return after / before if before > 0 else math.inf
 
 
 def _by_item(answered: Sequence[Sample]) -> list[list[Sample]]:
@@ -134,16 +153,6 @@ def _by_item(answered: Sequence[Sample]) -> list[list[Sample]]:
         groups.setdefault(one.item, []).append(one)
     enough = min(len(group) for group in groups.values()) >= FEWEST_OF_ITEM
     return list(groups.values()) if enough else [list(answered)]
-
-
-def _drawn_ratio(random: Random, sides: Sequence[tuple[list[list[Sample]], float]]) -> float:
-    speeds = []
-    for groups, wall_ms in sides:
-        drawn = [one for group in groups for one in random.choices(group, k=len(group))]
-        # In a closed loop the clock runs as long as the clients wait.
-        waited, waits = sum(one.latency_ms for group in groups for one in group), sum(one.latency_ms for one in drawn)
-        speeds.append(_speed(drawn, wall_ms * waits / waited if waited else wall_ms))
-    return speeds[1] / speeds[0] if speeds[0] > 0 else math.inf
 
 
 def _speed(answered: Sequence[Sample], wall_ms: float) -> float:
@@ -158,10 +167,6 @@ def _speed(answered: Sequence[Sample], wall_ms: float) -> float:
             "completionTokensPerSecondAvg": sum(rates) / len(rates) if rates else None,
         }
     )
-
-
-def _latencies(turn: Turn) -> list[float]:
-    return [one.latency_ms for one in turn.samples if one.answered]
 
 
 def quality_share(turn: Turn) -> float | None:

@@ -1,0 +1,158 @@
+"""`autotune` as a command: usage, and whole searches with real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray.bench import __main__ as command
+from ray.bench.autotune_command import is_full_scope, task_of
+from ray.bench.command_line import parse_options
+from ray.bench.workload_file import load_workload
+from ray.config import config_from_mapping, load_config
+
+ROOT = Path(__file__).parents[2]
+TINY = str(ROOT / "examples/config/ray.tiny.json")
+SUB1B = str(ROOT / "examples/config/ray.sub1b.json")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--config", TINY, "--scope", "full"],
+        ["--config", TINY, "--scope", "half"],
+        ["--config", TINY, "--max-candidates", "257"],
+        ["--config", TINY, "--autotune-max-candidates", "0"],
+        ["--config", TINY, "--clients", "65"],
+        ["--config", TINY, "--requests", "2.5"],
+        ["--config", TINY, "--turns", "0"],
+        ["--config", TINY, "--time-limit-s", "-1"],
+        ["--config", TINY, "--backend-env", "NAME"],
+        ["--config", TINY, "--force"],
+        ["--config", TINY, "--write", TINY],
+        ["--config", TINY, "--write", TINY, "--force"],
+        ["--config", TINY, "--write", SUB1B],
+        ["--config", TINY, "--write", str(ROOT)],
+    ],
+)
+def test_wrong_usage_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["autotune", *argv])
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("profile", "scope", "full"),
+    [("sub1b", "auto", True), ("sub1b", "full", True), ("sub1b", "gateway", False), ("tiny", "auto", False)],
+)
+def test_auto_is_full_where_the_config_has_a_launch_profile(profile: str, scope: str, full: bool) -> None:
+    assert is_full_scope(scope, config_from_mapping({"profile": profile})) is full
+
+
+@pytest.mark.parametrize(
+    ("given", "requests", "clients", "limits"),
+    [
+        ([], 12, 1, (64, 8)),
+        (["--requests", "5", "--concurrency", "3"], 5, 3, (64, 8)),
+        (["--autotune-max-candidates", "9", "--launch-candidates", "2"], 12, 1, (9, 2)),
+    ],
+)
+def test_options_become_a_task(given: list[str], requests: int, clients: int, limits: tuple[int, int]) -> None:
+    options = parse_options(["autotune", "--config", TINY, "--autotune-scope", "gateway", *given])
+    task = task_of(options, config_from_mapping({"profile": "tiny"}), False, load_workload(None))
+    assert (task.requests, task.load.clients, (task.scheduler_limit, task.launch_limit)) == (requests, clients, limits)
+    assert len(task.load.answer_limits) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("absent.json", "absent.json"),
+        # A backend that is not running, and one that could not be started.
+        (str(ROOT / "examples/config/ray.vps.json"), "start the backend"),
+        (SUB1B, "launchProfile.binaryPath"),
+    ],
+)
+def test_what_cannot_work_ends_with_1_before_anything_starts(
+    config: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.bench.autotune_command.backend_answers", lambda config: False)
+    assert command.main(["autotune", "--config", config]) == 1
+    assert told in capsys.readouterr().err
+
+
+def run(*argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "ray.bench", "autotune", *argv]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.mark.integration
+def test_two_clients_get_two_places_and_the_copy_of_the_config_says_so(tmp_path: Path) -> None:
+    """The mock takes 35 ms however many ask, and the config lets one ask at a time: there is something to find."""
+    source, target, output = tmp_path / "ray.json", tmp_path / "tuned.json", tmp_path / "report.json"
+    source.write_text(json.dumps({"profile": "tiny", "tags": {"box": "mine"}, "asyncQueue": {"enabled": False}}))
+    ended = run(
+        *("--config", str(source), "--clients", "2", "--requests", "4", "--turns", "2", "--max-candidates", "5"),
+        *("--write", str(target), "--output", str(output), "--label", "mine", "--history-dir", str(tmp_path / "h")),
+    )
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(output.read_text())
+    assert document["recommendedPatch"]["scheduler"]["concurrency"] == 2
+    assert document["comparison"]["better"] is True
+    assert document["args"]["scope"] == "gateway"
+    assert len(document["schedulerResults"]) == 5
+    assert json.loads(ended.stdout[ended.stdout.index("\n{") :]) == document["recommendedPatch"]
+    assert load_config(str(target), {}, ".").config.scheduler.concurrency == 2
+    assert list(json.loads(target.read_text())) == ["profile", "tags", "asyncQueue", "scheduler"]
+    assert (tmp_path / "h" / "autotune-report.jsonl").read_text().count("\n") == 1
+    assert "left" in ended.stderr
+
+
+@pytest.mark.integration
+def test_a_full_search_survives_servers_that_do_not_start(tmp_path: Path) -> None:
+    """The fake server starts with two slots only: every candidate with another number is recorded and left behind."""
+    program, model, source = tmp_path / "llama-server", tmp_path / "model.gguf", tmp_path / "ray.json"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *"--parallel 2"*) ;; *) echo "error: only two slots here" >&2; exit 42 ;; esac\n'
+        f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.bench.fake_llama_program "$@"\n'
+    )
+    program.chmod(0o755)
+    model.write_bytes(b"GGUF")
+    launch = {"binaryPath": str(program), "modelPath": str(model)}
+    source.write_text(json.dumps({"profile": "sub1b", "model": {"adapter": {"launchProfile": launch}}}))
+    ended = run(
+        *("--config", str(source), "--clients", "2", "--requests", "2", "--turns", "1"),
+        *("--launch-candidates", "3", "--max-candidates", "2", "--json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    of_label = {one["label"]: one for one in document["launchResults"]}
+    broken = of_label["ctx3072-p1-t2-b256-u128"]
+    assert broken["outcome"] == "failed"
+    assert "exit code 42" in broken["reason"]
+    assert "error: only two slots here" in broken["reason"]
+    assert of_label["ctx3072-p2-t2-b256-u128"]["profile"]["parallel"] == 2
+    assert len(document["schedulerResults"]) == 2
+
+
+@pytest.mark.integration
+def test_starting_settings_that_fail_end_the_search_with_1(tmp_path: Path) -> None:
+    program, model, source = tmp_path / "llama-server", tmp_path / "model.gguf", tmp_path / "ray.json"
+    program.write_text("#!/bin/sh\necho 'error: no such model' >&2\nexit 42\n")
+    program.chmod(0o755)
+    model.write_bytes(b"GGUF")
+    launch = {"binaryPath": str(program), "modelPath": str(model)}
+    source.write_text(json.dumps({"profile": "sub1b", "model": {"adapter": {"launchProfile": launch}}}))
+    ended = run("--config", str(source), "--write", str(tmp_path / "tuned.json"))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "the starting settings (ctx3072-p2-t2-b256-u128) cannot be measured" in ended.stderr
+    assert "exit code 42" in ended.stderr
+    assert "error: no such model" in ended.stderr
+    assert not (tmp_path / "tuned.json").exists()

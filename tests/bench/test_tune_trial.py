@@ -1,0 +1,144 @@
+"""One candidate as real processes, with the mock model and with a fake `llama-server`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ray.bench.process import MeasurementError, free_port, working_directory
+from ray.bench.tune_search import TooSlow
+from ray.bench.tune_space import Candidate, launch_profile_of
+from ray.bench.tune_trial import Ground, backend_answers, begun_at, for_trial, require_launchable
+from ray.bench.workload_file import load_workload
+from ray.config import Config, config_from_mapping
+
+ROOT = Path(__file__).parents[2]
+MOCK = config_from_mapping({"profile": "tiny", "model": {"adapter": {"latencyMs": 5}}, "rateLimit": {"enabled": True}})
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with working_directory() as path:
+        yield path
+
+
+def ground_in(directory: Path) -> Ground:
+    return Ground(load_workload(None), 2, 30_000, True, None, sys.executable, os.environ, {}, directory)
+
+
+def fake_config(directory: Path, script: str) -> Config:
+    """A config whose llama-server is this shell script. The model file is only there to be looked at."""
+    program, model = directory / "llama-server", directory / "model.gguf"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    model.write_bytes(b"GGUF")
+    launch = {"binaryPath": str(program), "modelPath": str(model)}
+    return config_from_mapping({"profile": "sub1b", "model": {"adapter": {"launchProfile": launch}}})
+
+
+FAKE = f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.bench.fake_llama_program "$@"'
+
+
+def test_nothing_of_a_trial_depends_on_how_busy_the_machine_is() -> None:
+    config = for_trial(config_from_mapping({"profile": "sub1b"}))
+    assert not config.rate_limit.enabled
+    assert not config.graceful_degradation.enabled
+    assert not config.adaptive_tuning.enabled
+
+
+@pytest.mark.parametrize(("first", "begins_with"), [(0, 0), (3, 3), (4, 0), (9, 1)])
+def test_a_later_trial_goes_on_in_the_workload(first: int, begins_with: int) -> None:
+    workload = load_workload(None)
+    begun = begun_at(workload, first)
+    assert begun.items[0] is workload.items[begins_with]
+    assert sorted(map(id, begun.items)) == sorted(map(id, workload.items))
+
+
+def test_a_gateway_is_asked_and_its_answers_know_their_places(directory: Path) -> None:
+    answers = ground_in(directory).ask_gateway(Candidate("mock", MOCK), 3, 6, None)
+    assert [(one.number, one.item, one.answered) for one in answers.samples] == [
+        (6, 2, True),
+        (7, 3, True),
+        (8, 0, True),
+    ]
+    assert not any(one.cached for one in answers.samples)
+    assert answers.wall_ms > 0
+
+
+def test_a_gateway_that_takes_too_long_is_given_up(directory: Path) -> None:
+    adapter = replace(MOCK.model.adapter, latency_ms=60_000)
+    slow = replace(MOCK, model=replace(MOCK.model, adapter=adapter))
+    with pytest.raises(TooSlow, match=r"given up after 0\.2 s"):
+        ground_in(directory).ask_gateway(Candidate("slow", slow), 2, 0, 0.2)
+
+
+def test_a_launched_server_is_asked_through_its_own_gateway(directory: Path) -> None:
+    config = fake_config(directory, FAKE)
+    answers = ground_in(directory).ask_all(Candidate("fake", config), 2, 0, None)
+    assert [one.code for one in answers.samples] == [None, None]
+
+
+def test_a_server_that_does_not_start_is_told_with_its_code_and_words(directory: Path) -> None:
+    config = fake_config(directory, "echo 'error: no such model' >&2; exit 42")
+    with pytest.raises(MeasurementError, match=r"(?s)exit code 42.*error: no such model"):
+        ground_in(directory).ask_all(Candidate("broken", config), 2, 0, None)
+
+
+def test_a_kept_server_serves_several_gateways_and_is_started_again_when_it_ended(directory: Path) -> None:
+    config = fake_config(directory, FAKE)
+    with ground_in(directory).backend(config) as backend:
+        first = backend.port
+        backend.ask(Candidate("one", config), 1, 0, None)
+        backend.ask(Candidate("two", config), 1, 0, None)
+        assert backend.port == first
+        assert backend.server is not None
+        backend.server.stop()
+        answers = backend.ask(Candidate("three", config), 1, 0, None)
+        assert [one.code for one in answers.samples] == [None]
+        assert backend.port != first
+        last = backend.port
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", last)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"binaryPath": "/nowhere/llama-server"}, "binaryPath: /nowhere/llama-server is no program"),
+        ({"modelPath": "/nowhere/model.gguf"}, "modelPath: /nowhere/model.gguf is no file"),
+    ],
+)
+def test_program_and_model_are_looked_at_before_anything_starts(
+    directory: Path, change: dict[str, str], told: str
+) -> None:
+    config = fake_config(directory, FAKE)
+    require_launchable(config)
+    launch = launch_profile_of(config)
+    assert launch is not None
+    profile = {"binaryPath": launch.binary_path, "modelPath": launch.model_path, **change}
+    changed = config_from_mapping({"profile": "sub1b", "model": {"adapter": {"launchProfile": profile}}})
+    with pytest.raises(MeasurementError, match=told):
+        require_launchable(changed)
+
+
+def test_a_program_that_may_not_be_run_is_refused(directory: Path) -> None:
+    config = fake_config(directory, FAKE)
+    (directory / "llama-server").chmod(0o644)
+    with pytest.raises(MeasurementError, match="no program that this user may run"):
+        require_launchable(config)
+
+
+def test_whether_the_backend_of_a_config_is_there() -> None:
+    def at(port: int) -> Config:
+        return config_from_mapping({"profile": "vps", "model": {"adapter": {"baseUrl": f"http://127.0.0.1:{port}"}}})
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert backend_answers(at(listener.getsockname()[1]))
+    assert not backend_answers(at(free_port()))
+    assert backend_answers(MOCK)

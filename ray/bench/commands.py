@@ -62,7 +62,7 @@ def _show_run(options: argparse.Namespace) -> Shown:
 def _show_peers(options: argparse.Namespace) -> Shown:
     peers = measure_peers(options, machine_facts(), say_progress)
     write_reports(options, peers, say_progress)
-    return Shown(peers_text(peers), peers_document(peers), bool(peers.comparison.worse), peers.failed)
+    return Shown(peers_text(peers), peers_document(peers, options.label), bool(peers.comparison.worse), peers.failed)
 
 
 COMMANDS: Mapping[str, Command] = {

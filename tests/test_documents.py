@@ -29,7 +29,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 HTTP_API = (ROOT / "docs" / "http-api.md").read_text("utf-8")
 
 # A command in a fenced block or between backticks. Prose such as "make it" has neither.
-MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+(?:-[a-z]+)*)\b", re.MULTILINE)
+MAKE = re.compile(r"(?:^|`|\$ |=1 )make ([a-z]+(?:-[a-z0-9]+)*)\b", re.MULTILINE)
 # A path between backticks, from the top of the repository.
 PATH = re.compile(r"`((?:ray|tests|examples|docs|deploy)/[\w./-]*)`")
 # A command of the deploy tools in a fenced block or between backticks, with its options, over continued lines.

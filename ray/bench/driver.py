@@ -71,13 +71,15 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came out. `samples` in the order of sending; `broken_off`: why not all were sent, None when they were."""
+    """What came out. `samples` in the order of sending; `broken_off`: why not all were sent, None when they were;
+    `cpu_ms`: CPU time that this process took for sending and reading."""
 
     samples: tuple[Sample, ...]
     queue: tuple[QueuePoint, ...]
     wall_ms: float
     tally: ProviderTally
     broken_off: str | None
+    cpu_ms: float | None = None
 
 
 def arrivals(rate: float, count: int, seed: int) -> list[float]:
@@ -158,7 +160,7 @@ class _Run:
     told: set[str] = field(default_factory=set)
 
     async def measure(self) -> Measured:
-        self.began = time.perf_counter()
+        self.began, cpu_before = time.perf_counter(), time.process_time()
         watchers = [asyncio.create_task(self._watch_queue()), asyncio.create_task(self._tell())]
         load = asyncio.create_task(self._closed() if self.plan.rate is None else self._open(self.plan.rate))
         over = asyncio.create_task(self.gone.wait())
@@ -167,7 +169,7 @@ class _Run:
             if not load.done():
                 # What is under way mostly fails by itself now; what hangs is cancelled.
                 await asyncio.wait({load}, timeout=LAST_ANSWERS_SECONDS)
-            wall = self._wall()
+            wall, cpu_ms = self._wall(), (time.process_time() - cpu_before) * 1_000
         finally:
             tasks = [load, over, *watchers]
             for task in tasks:
@@ -178,7 +180,7 @@ class _Run:
         if load.done() and not load.cancelled() and load.exception() is not None:
             load.result()
         samples = tuple(sorted(self.samples, key=lambda sample: sample.number))
-        return Measured(samples, tuple(self.queue), wall, self.tally, self.broken_off)
+        return Measured(samples, tuple(self.queue), wall, self.tally, self.broken_off, cpu_ms)
 
     def _wall(self) -> float:
         """Until now; of a run that broke off until its last answer: the time it took to see that the gateway is gone

@@ -164,6 +164,8 @@ def report_of(label: str, settings: RunSettings, measured: Measured, facts: Mapp
         **({"concurrency": settings.clients} if settings.rate is None else {"rate": settings.rate}),
         **summary_of(measured.samples, measured.wall_ms, measured.tally, measured.queue),
     }
+    if measured.cpu_ms is not None and measured.wall_ms > 0:
+        summary["generatorCpuPercent"] = 100 * measured.cpu_ms / measured.wall_ms
     return RunReport(
         label=label,
         generated_at=iso_now(),

@@ -31,7 +31,7 @@ MAX_VARIABLE_CHARS = 16_384
 MAX_TOKENS = 8_192
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
-MAX_DEDUPE_KEY_CHARS = 256
+MAX_DEDUPE_KEY_CHARS = 512
 MAX_METADATA_ENTRIES = 32
 MAX_METADATA_CHARS = 1_024
 
@@ -170,6 +170,8 @@ def _variable(value: object, where: str) -> object:
 
 def _stops(value: object, where: str) -> object:
     stops = read_list(value, where, MAX_STOPS)
+    if not stops or "" in stops:
+        raise MeasurementError(f"{where} must hold 1 to {MAX_STOPS} texts that are not empty")
     return [read_text(one, f"{where}[{place}]", MAX_STOP_CHARS, blank=True) for place, one in enumerate(stops)]
 
 

@@ -58,6 +58,8 @@ def test_clients_share_the_requests_and_go_through_the_workload_in_turn() -> Non
     assert all(sample.answered and not sample.cached for sample in measured.samples)
     assert measured.broken_off is None
     assert 0 < max(sample.latency_ms for sample in measured.samples) <= measured.wall_ms
+    assert measured.cpu_ms is not None
+    assert measured.cpu_ms > 0
 
 
 def test_the_first_text_is_timed_at_the_client_and_before_the_end() -> None:

@@ -85,6 +85,13 @@ def test_an_answer_without_tokens_and_diagnostics_is_still_one() -> None:
     assert (made.code, made.completion_tokens, made.prefix, made.tokens_per_second) == (None, None, None, None)
 
 
+def test_numbers_that_are_none_leave_no_mark_in_a_report() -> None:
+    endless = {"tokensCached": 1e999, "timings": {"ttftMs": 1e999, "completionTokensPerSecond": -1}}
+    made = answered_sample(0, 0, TIMES, {**ANSWER, "diagnostics": {"provider": endless}}, ITEM)
+    assert (made.cached_tokens, made.provider_ttft_ms, made.tokens_per_second) == (None, None, None)
+    assert tally(endless).document() == {}
+
+
 def test_errors_are_counted_by_the_gateways_code_or_by_what_happened() -> None:
     given = (
         RayRefused("", status=429, code="rate_limited"),

@@ -9,6 +9,9 @@ import pytest
 
 from ray.bench.process import MeasurementError
 from ray.bench.workload_file import MAX_FILE_BYTES, load_workload, parse_items
+from ray.config import config_from_mapping
+from ray.errors import RayError
+from ray.runtime import normalise_request
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +65,8 @@ def test_only_keys_of_the_route_are_sent() -> None:
         ('{"input": "x", "metadata": {"": "b"}}', "metadata has a key of 0 characters"),
         (r'{"input": "\ud800"}', "half a surrogate pair"),
         (json.dumps({"input": "x", "metadata": {"a": "b" * 1_025}}), "1025 characters; at most 1024"),
+        (json.dumps({"input": "x" * 65_537}), "entry 1.input has 65537 characters"),
+        (json.dumps({"input": "x", "system": "y" * 65_537}), "entry 1.system has 65537 characters"),
         (json.dumps({"templateId": "t" * 129}), "129 characters; at most 128"),
         (json.dumps({"templateId": "t", "templateVariables": {str(n): 1 for n in range(33)}}), "33 entries"),
         ("\n".join(['{"input": "x"}'] * 1_025), "1025 entries; at most 1024"),
@@ -70,6 +75,41 @@ def test_only_keys_of_the_route_are_sent() -> None:
 def test_what_cannot_be_sent_is_refused_with_its_place(text: str, says: str) -> None:
     with pytest.raises(MeasurementError, match=says):
         parse_items(text)
+
+
+DRAFT = {
+    "templateId": "email.follow_up.v1",
+    "templateVariables": {"recipientRole": "a", "previousTopic": "b", "reasonToReply": "c"},
+}
+
+
+@pytest.mark.parametrize(
+    ("item", "beyond"),
+    [
+        ({"input": "x", "stop": ["s" * 256] * 16}, {"input": "x", "stop": ["s"] * 17}),
+        ({"input": "x", "stop": ["\n"]}, {"input": "x", "stop": [""]}),
+        ({"input": "x", "stop": ["s" * 256]}, {"input": "x", "stop": ["s" * 257]}),
+        ({"input": "x", "stop": ["s"]}, {"input": "x", "stop": []}),
+        ({"input": "x", "dedupeKey": "k" * 512}, {"input": "x", "dedupeKey": "k" * 513}),
+        ({"input": "x", "metadata": {"k" * 128: "v" * 1_024}}, {"input": "x", "metadata": {"k" * 129: "v"}}),
+        (
+            {"input": "x", "metadata": {f"k{n}": "v" for n in range(32)}},
+            {"input": "x", "metadata": {f"k{n}": "v" for n in range(33)}},
+        ),
+        ({"input": "x", "responseFormat": {"type": "text"}}, {"input": "x", "responseFormat": {"type": "xml"}}),
+        ({"input": "x", "seed": 2**53 - 1}, {"input": "x", "seed": 2**64}),
+        (DRAFT, {**DRAFT, "input": "x"}),
+        (DRAFT, {**DRAFT, "templateVariables": {"recipientRole": []}}),
+    ],
+)
+def test_the_limits_are_those_of_the_gateway(item: dict[str, object], beyond: dict[str, object]) -> None:
+    config = config_from_mapping({"profile": "tiny"})
+    sent = parse_items(json.dumps([item]))[0].fields
+    normalise_request(dict(sent), config)
+    with pytest.raises(MeasurementError):
+        parse_items(json.dumps([beyond]))
+    with pytest.raises(RayError):
+        normalise_request(beyond, config)
 
 
 def test_a_body_over_the_limit_is_refused_before_anything_is_sent() -> None:

@@ -19,6 +19,7 @@ from ray.bench.answer_sample import SATURATED, Times, answered_sample, failed_sa
 from ray.bench.driver import Measured, RunPlan, arrivals, drive
 from ray.bench.gateway_under_test import started_gateway, wait_until_ready
 from ray.bench.process import MeasurementError
+from ray.bench.run_command import report_of, settings_of
 from ray.bench.run_report import QueuePoint, Sample
 from ray.bench.workload_file import Item, parse_items, workload_of
 from ray.config import config_from_mapping
@@ -154,6 +155,29 @@ def test_errors_are_counted_by_code_and_do_not_end_the_run() -> None:
         None,
     ]
     assert measured.broken_off is None
+
+
+def test_a_report_holds_no_key_no_question_and_no_answer() -> None:
+    secret = "the-right-key-of-this-test"
+    items = (
+        '{"input": "QUESTION-1", "system": "SYSTEM-1", "metadata": {"m": "META-1"}, "dedupeKey": "DEDUPE-1"}\n'
+        '{"templateId": "email.reply_rewrite.v1", "templateVariables": '
+        '{"rewriteGoal": "GOAL-1", "replyText": "REPLY-1"}}'
+        '\n{"templateId": "no.such.template"}'
+    )
+    plan = RunPlan(workload_of("w.jsonl", parse_items(items)), 6, clients=2, warmup=1)
+
+    async def main() -> Measured:
+        document = {"auth": {"enabled": True, "apiKeyEnv": "KEYS"}}
+        provider = FakeProvider(["ANSWER-1", STOP])
+        async with running(document, environ={"KEYS": secret}, provider=provider) as gateway:
+            return await drive(plan, f"http://127.0.0.1:{gateway.gateway.port}", secret, lambda text: None)
+
+    measured = asyncio.run(main())
+    assert {sample.code for sample in measured.samples} == {None, "invalid_request"}
+    written = json.dumps(report_of("x", settings_of(plan, "http://h"), measured, {}).to_document())
+    for text in (secret, "QUESTION", "SYSTEM", "META", "DEDUPE", "GOAL", "REPLY", "ANSWER", "no.such.template"):
+        assert text not in written
 
 
 @pytest.mark.parametrize(

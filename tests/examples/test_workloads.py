@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ray.bench.baseline import load_baseline
+from ray.bench.baseline import compare, load_baseline
+from ray.bench.run_report import RunSettings
 from ray.bench.workload_file import Item, load_workload
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,19 @@ def test_every_baseline_is_for_a_workload_that_exists(path: Path) -> None:
     assert baseline.workload is not None
     assert (ROOT / baseline.workload).is_file()
     assert baseline.assertions
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
+def test_every_baseline_is_held_by_a_run_within_its_limits_and_missed_by_one_beyond_them(path: Path) -> None:
+    baseline = load_baseline(str(path))
+    assert baseline.workload is not None
+    settings = RunSettings("http://h", baseline.workload, "0", 5, baseline.requests, clients=baseline.clients)
+    # Names of the figures as a run reports them: an assertion on one that no run has could never be held.
+    limits = {figure[3].lower() + figure[4:]: limit for figure, limit in baseline.assertions.items()}
+    beyond = {name: limit * 2 if key.startswith("max") else limit / 2 for (key, limit), name in zip(
+        baseline.assertions.items(), limits, strict=True)}  # fmt: skip
+    assert compare(str(path), baseline, settings, limits).passed
+    assert set(compare(str(path), baseline, settings, beyond).missed) == set(limits)
 
 
 def test_there_are_four_baselines() -> None:

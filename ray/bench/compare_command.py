@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from ray.bench.compare_rows import compare_rows
-from ray.bench.compare_runs import RunComparison, compare_runs
-from ray.bench.comparison import Comparison as AnyComparison
-from ray.bench.comparison import S, comparison_document, comparison_text
-from ray.bench.read_report import load_report
+from ray.bench.compare_runs import compare_runs
+from ray.bench.comparison import Comparison, S, comparison_document, comparison_text
+from ray.bench.read_report import ReadReport, load_report
 from ray.bench.run_report import RUN_KIND, RunReport
 from ray.bench.shown import Shown
-
-Comparison = RunComparison
-__all__ = ["Comparison", "compare_runs", "comparison_document", "comparison_text", "show_compare"]
 
 
 def show_compare(options: argparse.Namespace) -> Shown:
     """The comparison in both forms. Raises `MeasurementError` and `OSError`."""
     before, after = (load_report(path, any_version=options.force) for path in (options.a, options.b))
-    if before.kind == after.kind == RUN_KIND:
-        one, other = (RunReport.from_document(run.document, any_version=options.force) for run in (before, after))
-        return _shown(compare_runs(one, other, margin=options.margin, force=options.force))
-    return _shown(compare_rows(before, after, margin=options.margin, force=options.force))
+    runs = [run for report in (before, after) if (run := _run_of(report, options.force)) is not None]
+    of_runs = compare_runs(*runs, margin=options.margin, force=options.force) if len(runs) == 2 else None
+    if of_runs is not None and before.kind == after.kind == RUN_KIND:
+        return _shown(of_runs)
+    comparison = compare_rows(before, after, margin=options.margin, force=options.force)
+    if of_runs is None:
+        return _shown(comparison)
+    # What was drawn from a run has its samples, which say more than rows without a spread.
+    return _shown(replace(comparison, rows=[*comparison.rows, *of_runs.rows]))
 
 
-def _shown(comparison: AnyComparison[S]) -> Shown:
+def _run_of(report: ReadReport, any_version: bool) -> RunReport | None:
+    """The run that the report is, or that it was drawn from and has in it."""
+    document = report.document if report.kind == RUN_KIND else report.document.get("run")
+    if not isinstance(document, dict) or document.get("kind") != RUN_KIND or "samples" not in document:
+        return None
+    return RunReport.from_document(document, any_version=any_version)
+
+
+def _shown(comparison: Comparison[S]) -> Shown:
     return Shown(comparison_text(comparison), comparison_document(comparison), bool(comparison.worse))

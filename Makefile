@@ -26,6 +26,7 @@ HISTORY = --history-dir .ray/benchmarks/history
 .PHONY: model-stage model-stage-smoke swap-plan storage
 .PHONY: bench-email bench-1b bench-formats-1b eval-1b
 .PHONY: bench-assert-cx23 bench-assert-cax11 bench-assert-cx23-1b bench-assert-8gb-1b
+.PHONY: autotune-email autotune-1b autotune-1b-8gb
 
 help:  ## list these targets
 	@echo "Ray: a lean AI gateway for one cheap box."
@@ -135,6 +136,16 @@ bench-assert-cx23-1b: python  ## the same for a CX23 with a model of about 1B
 bench-assert-8gb-1b: python  ## the same for one machine with 8 GB and a model of about 1B
 	$(BENCH) run $(MEASURED) $(EMAIL_1B) --no-cache --clients 2 --requests 16 \
 		$(call ASSERTED,single-node-8gb-1b) $(HISTORY) $(OPTIONS)
+
+autotune-email: python  ## search better settings for the e-mail workload; CONFIG, by default that for a CX23, is where it starts
+	$(BENCH) autotune $(or $(GIVEN_CONFIG),--config examples/config/ray.hetzner-cx23-qwen0.6b.json) \
+		--workload examples/workloads/email-workload.jsonl --clients 2 --requests 16 $(OPTIONS)
+
+autotune-1b: python  ## the same for models of about 1B
+	$(BENCH) autotune $(or $(GIVEN_CONFIG),--config examples/config/ray.1b.json) $(EMAIL_1B) --clients 1 --requests 10 $(OPTIONS)
+
+autotune-1b-8gb: python  ## the same for one machine with 8 GB
+	$(BENCH) autotune $(or $(GIVEN_CONFIG),--config examples/config/ray.1b.8gb.json) $(EMAIL_1B) --clients 2 --requests 16 $(OPTIONS)
 
 soak-jobs: python  ## kill a gateway with durable jobs KILLS times and look for a broken promise; some minutes
 	$(PYTHON) -m tests.faults.jobs.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -129,6 +129,28 @@ def test_a_named_run_sends_this_load_to_the_model(
 
 
 @pytest.mark.parametrize(
+    ("target", "config", "workload", "clients", "requests"),
+    [
+        ("autotune-email", "ray.hetzner-cx23-qwen0.6b", "email-workload", 2, 16),
+        ("autotune-1b", "ray.1b", "email-1b-workload", 1, 10),
+        ("autotune-1b-8gb", "ray.1b.8gb", "email-1b-workload", 2, 16),
+    ],
+)
+def test_a_named_search_begins_with_this_config(
+    target: str, config: str, workload: str, clients: int, requests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    options = bench_options(planned(target))
+
+    assert (options.command, options.config) == ("autotune", f"examples/config/{config}.json")
+    assert options.workload == f"examples/workloads/{workload}.jsonl"
+    assert (options.clients, options.requests, options.scope, options.write) == (clients, requests, "auto", None)
+
+    given = bench_options(planned(target, "CONFIG=/srv/my configs/ray.json", "OPTIONS=--write tuned.json"))
+    assert (given.config, given.write) == ("/srv/my configs/ray.json", "tuned.json")
+
+
+@pytest.mark.parametrize(
     ("target", "label"),
     [
         ("bench-assert-cx23", "hetzner-cx23-sub1b"),

@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,8 +71,7 @@ def test_a_gateway_is_asked_and_its_answers_know_their_places(directory: Path) -
 
 
 def test_a_gateway_that_takes_too_long_is_given_up(directory: Path) -> None:
-    adapter = replace(MOCK.model.adapter, latency_ms=60_000)
-    slow = replace(MOCK, model=replace(MOCK.model, adapter=adapter))
+    slow = config_from_mapping({"profile": "tiny", "model": {"adapter": {"latencyMs": 60_000}}})
     with pytest.raises(TooSlow, match=r"given up after 0\.2 s"):
         ground_in(directory).ask_gateway(Candidate("slow", slow), 2, 0, 0.2)
 

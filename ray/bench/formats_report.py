@@ -56,6 +56,11 @@ class FormatResult:
         return self.named.get(self.prompt_format, 0)
 
     @property
+    def was_used(self) -> bool:
+        """At least half of the answers have it: scaffolds, for one, are only made for requests with a template."""
+        return 0 < self.answers <= 2 * self.used
+
+    @property
     def errors(self) -> Mapping[str, int]:
         return dict(Counter(one.code for one in self.report.samples if one.code is not None).most_common())
 
@@ -69,7 +74,7 @@ class FormatResult:
             problems.append("not used: there are no answers")
         elif not self.named:
             problems.append("not used: the answers name no prompt format")
-        elif 2 * self.used < self.answers:
+        elif not self.was_used:
             wrote = f"the gateway wrote {counted(self.named)}"
             problems.append(f"not used: {self.used} of {self.answers} answers had it; {wrote}")
         return "; ".join(problems) or None

@@ -42,7 +42,8 @@ def sweep_text(sweep: Sweep) -> str:
 
 
 def _cells(one: FormatResult, sweep: Sweep) -> tuple[str, ...]:
-    summary = one.report.summary
+    # The figures of a format that was not used are another format's.
+    summary = one.report.summary if one.was_used else {}
     own = next((other for other in sweep.results if other.prompt_format == sweep.recommendation.own), None)
     against = "own" if own is one else ""
     if own is not None and own is not one and one.problem is None:

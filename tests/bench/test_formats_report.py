@@ -167,6 +167,9 @@ def test_the_text_says_what_was_used_what_is_recommended_and_how_it_is_set() -> 
     results = [unused, result(SCAFFOLD, LOW), result(FALLBACK, HIGH, own=False)]
     text = sweep_text(sweep(results, SCAFFOLD))
     assert "llama.cpp-template: not used: 0 of 5 answers had it" in text
+    row = next(line for line in text.splitlines() if line.startswith("llama.cpp-template  "))
+    assert row.split()[1:6] == ["5", "0", "0", "of", "5"]
+    assert set(row.split()[6:]) == {"n/a"}, "figures of another format are not this one's"
     assert "Recommended: ray-chat-fallback; its score is +42.0" in text
     assert 'model.operational.recommendedPromptFormat "plain-completion"' in text
     text = sweep_text(sweep(results, SCAFFOLD, settable=False))

@@ -5,14 +5,20 @@ from __future__ import annotations
 from random import Random
 
 from ray.bench.compare_runs import compare_runs
+from ray.bench.eval_report import eval_document
 from ray.bench.figures import Figure, single
+from ray.bench.formats_report import FALLBACK, SCAFFOLD, sweep_document
 from ray.bench.peers_command import Peers, peers_document
 from ray.bench.prefix_bench import PASSES, Measured, Pair, PrefixPlan
 from ray.bench.prefix_report import PREFIX_KIND, prefix_document, rows_of
 from ray.bench.prefix_sides import direct_side, ray_side
 from ray.bench.report import Budget, Report, Row, json_document
+from ray.bench.tune_report import findings_document
 from tests.bench.passes import some_asked, some_pass
 from tests.bench.some_runs import some_run
+from tests.bench.test_eval_report import some_report
+from tests.bench.test_formats_report import HIGH, LOW, result, sweep
+from tests.bench.test_tune_report import box, found_by
 
 Document = dict[str, object]
 
@@ -57,6 +63,15 @@ def peers_report() -> Document:
     return peers_document(Peers(compare_runs(peer, ray), None))
 
 
+def autotune_report() -> Document:
+    return findings_document(found_by(box(), rival="b"), "tuned", {"Ray": "0"})
+
+
+def formats_report() -> Document:
+    return sweep_document(sweep([result(SCAFFOLD, LOW), result(FALLBACK, HIGH)], SCAFFOLD))
+
+
 def all_reports() -> list[Document]:
     rows = [rows_report(kind) for kind in ("gateway-bench", "jobs-bench", "openai-bench")]
-    return [*rows, prefix_report(), run_report(), peers_report()]
+    runs = [run_report(), peers_report(), eval_document(some_report()), formats_report()]
+    return [*rows, prefix_report(), *runs, autotune_report()]

@@ -43,7 +43,8 @@ p { margin: 6px 0 }
 figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: 12px }
 .legend { list-style: none; margin: 0 0 6px; padding: 0; display: flex; flex-wrap: wrap; gap: 2px 16px;
   font-size: .85rem; color: var(--quiet) }
-.wide { overflow-x: auto }
+.wide, pre { overflow-x: auto }
+pre { background: var(--card); border: 1px solid var(--edge); border-radius: 8px; padding: 10px 12px; margin: 0 }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem }
 caption { text-align: left; color: var(--quiet); padding: 0 0 4px; font-size: .85rem }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--edge); text-align: right; vertical-align: top;

@@ -45,27 +45,33 @@ class Range:
 @dataclass(frozen=True, slots=True)
 class RangeChart:
     """`about`: what the marks mean, below the title. `end`: where the scale ends at the latest, in the figure's unit;
-    what lies beyond is cut there."""
+    what lies beyond is cut there. `reach`: where it ends at the earliest."""
 
     title: str
     about: str
     unit: str
     ranges: Sequence[Range]
     end: float | None = None
+    reach: float = 0.0
 
 
 def range_figure(chart: RangeChart) -> str:
     """The figure as markup; empty when there is nothing to draw."""
     if not chart.ranges:
         return ""
-    ends = [0.0, *(value for one in chart.ranges for value in (one.value, one.low, one.high, one.limit or 0.0))]
+    ends = [
+        0.0,
+        chart.reach,
+        *(value for one in chart.ranges for value in (one.value, one.low, one.high, one.limit or 0.0)),
+    ]
     left = min(ends)
     right = max(ends) if chart.end is None else min(max(ends), chart.end)
     right = right if right > left else left + 1.0
+    about = f'<p class="quiet">{escape(chart.about)}</p>' if chart.about else ""
     lines = [_line(one, left, right) for one in chart.ranges]
     scale = "".join(f"<span>{escape(f'{_round(value)} {chart.unit}'.rstrip())}</span>" for value in (left, right))
     return (
-        f'<figure><h3>{escape(chart.title)}</h3><p class="quiet">{escape(chart.about)}</p>'
+        f"<figure><h3>{escape(chart.title)}</h3>{about}"
         f'<ul class="ranges">{"".join(lines)}</ul><div class="scale">{scale}</div></figure>'
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from html import escape
 
 from ray.bench.html_report import html_page
 from ray.bench.page_parts import figures, section
@@ -25,7 +27,22 @@ def report_page(document: Mapping[str, object]) -> str:
         return peers_page(report)
     if report.kind == PREFIX_KIND:
         return rows_page(report, prefix_sections(report))
-    return rows_page(report, _run_sections(report))
+    return rows_page(report, [*_recommendation(report), *_run_sections(report)])
+
+
+def _recommendation(report: ReadReport) -> list[str]:
+    """What a search ended with: the format and why, or the change to the config."""
+    shown = []
+    recommended, why = (report.document.get(key) for key in ("recommendedPromptFormat", "why"))
+    if isinstance(recommended, str):
+        shown.append(f"<p><strong>{escape(recommended)}</strong></p>")
+    if isinstance(why, str):
+        shown.append(f"<p>{escape(why)}</p>")
+    patch = report.document.get("recommendedPatch")
+    if isinstance(patch, dict):
+        text = json.dumps(patch, indent=2, ensure_ascii=False) if patch else "Keep the settings as they are."
+        shown.append(f"<pre>{escape(text)}</pre>")
+    return section("Recommended", shown)
 
 
 def _run_sections(report: ReadReport) -> list[str]:

@@ -22,6 +22,8 @@ _UNIT_TITLES: Mapping[str, str] = {
     "tok/s": "Tokens per second",
     "x": "Ratios",
     "%": "Shares",
+    "points": "Differences of shares",
+    "": "Counts and scores",
 }
 
 
@@ -86,7 +88,8 @@ def row_figures(rows: Sequence[Row]) -> list[str]:
     ]
     units: dict[str, list[Range]] = {}
     for row in measured:
-        if row not in limited and row.unit:
+        # Among numbers without a unit only those that can be better or worse are alike enough to share a drawing.
+        if row not in limited and (row.unit or row.direction is not None):
             units.setdefault(row.unit, []).append(_range(row))
     charts += [chart for unit, ranges in units.items() for chart in unit_charts(unit, ranges)]
     drawn = [figure for figure in map(range_figure, charts) if figure]
@@ -96,15 +99,17 @@ def row_figures(rows: Sequence[Row]) -> list[str]:
 def unit_charts(unit: str, ranges: Sequence[Range]) -> list[RangeChart]:
     """The rows of one unit, on as many scales as it takes to see each of them. One alone says nothing in a drawing."""
     title = _UNIT_TITLES.get(unit, f"In {unit}")
+    smallest, reach = (0.0, 100.0) if unit == "%" else (_SMALLEST_SHARE, 0.0)
     charts: list[RangeChart] = []
     rest = list(ranges)
     while rest:
         largest = max(abs(one.value) for one in rest)
-        shown = [one for one in rest if abs(one.value) >= largest * _SMALLEST_SHARE]
+        shown = [one for one in rest if not one.value or abs(one.value) >= largest * smallest]
         rest = [one for one in rest if one not in shown]
         if len(shown) > 1:
-            name = f"{title} up to {number(largest)} {unit}" if len(shown) < len(ranges) else title
-            charts.append(RangeChart(name, "The line spans the spread.", unit, shown))
+            name = f"{title} up to {number(largest)} {unit}".rstrip() if len(shown) < len(ranges) else title
+            about = "The line spans the spread." if any(one.low < one.high for one in shown) else ""
+            charts.append(RangeChart(name, about, unit, shown, reach=reach))
     return charts
 
 

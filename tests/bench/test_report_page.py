@@ -7,7 +7,16 @@ import pytest
 from ray.bench.process import MeasurementError
 from ray.bench.report_page import report_page
 from tests.bench.page_reader import Page, harmless
-from tests.bench.some_reports import Document, all_reports, peers_report, prefix_report, rows_report, run_report
+from tests.bench.some_reports import (
+    Document,
+    all_reports,
+    autotune_report,
+    formats_report,
+    peers_report,
+    prefix_report,
+    rows_report,
+    run_report,
+)
 
 
 @pytest.mark.parametrize("document", all_reports(), ids=lambda document: str(document["kind"]))
@@ -55,6 +64,19 @@ def test_peers_shows_both_sides_with_the_same_axes_and_what_is_better() -> None:
     assert "Ray is better in: latency, cold, p50;" in page
     assert "<h3>Ray: latency over time</h3>" in page
     assert "<h3>The other one: latency over time</h3>" in page
+
+
+def test_a_search_ends_with_what_it_recommends() -> None:
+    assert "<strong>ray-chat-fallback</strong>" in report_page(formats_report())
+    page = report_page(autotune_report())
+    assert "<h2>Recommended</h2>" in page
+    assert "&quot;batchWindowMs&quot;: 2" in page
+
+
+def test_shares_are_drawn_up_to_100_and_scores_have_a_drawing() -> None:
+    page = report_page(formats_report())
+    assert "<span>0 %</span><span>100 %</span>" in page
+    assert "<h3>Counts and scores</h3>" in page
 
 
 def test_a_run_that_was_written_without_rows_has_its_page() -> None:

@@ -53,7 +53,8 @@ class OpenAnswer:
     def pieces(self, max_body_bytes: int, error_body_bytes: int) -> Iterator[bytes]:
         """The body as it arrives. Raises ClientError."""
         with _client_errors():
-            body = AnswerBody(self._response, self._head, max_body_bytes if self._head.is_success else error_body_bytes)
+            limit = max_body_bytes if self._head.is_success else error_body_bytes
+            body = AnswerBody(self._response, self._file, self._head, limit)
         while True:
             with _client_errors():
                 data = body.read()

@@ -93,8 +93,8 @@ class ServerThread:
     def stop(self, drain_ms: int | None = None) -> None:
         """Take nothing new, let running answers finish for up to `drain_ms` (as given at the start), and end the
         thread. May be called again, from any other thread. An interrupt while it waits ends everything at once."""
-        self._call(self._tell, drain_ms)
         try:
+            self._call(self._tell, drain_ms)
             self._thread.join()
         except BaseException:
             self._call(self._give_up)

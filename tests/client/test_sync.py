@@ -127,7 +127,7 @@ def test_given_a_stream_when_left_in_the_middle_then_the_model_stops() -> None:
                 _ = tokens.result
             assert provider.active == 1
 
-        wait_until(lambda: provider.active == 0, 20, "the generation ends when its client leaves")
+        wait_until(lambda: provider.active == 0, 60, "the generation ends when its client leaves")
 
 
 def test_given_an_answer_that_takes_too_long_when_the_time_is_over_then_the_model_stops() -> None:
@@ -136,7 +136,7 @@ def test_given_an_answer_that_takes_too_long_when_the_time_is_over_then_the_mode
         with pytest.raises(RayTimeout):
             client.infer("A question.", timeout_ms=200)
 
-        wait_until(lambda: provider.active == 0, 20, "the generation ends when its client leaves")
+        wait_until(lambda: provider.active == 0, 60, "the generation ends when its client leaves")
 
 
 def test_given_a_stream_when_tokens_come_one_by_one_then_each_is_there_before_the_next_is_made() -> None:
@@ -182,6 +182,6 @@ def test_given_a_server_that_drips_when_the_time_is_over_then_the_bytes_that_com
         begun = time.monotonic()
         with RayClient(f"http://127.0.0.1:{listener.getsockname()[1]}") as client, pytest.raises(RayTimeout):
             client.infer("A question.", timeout_ms=300)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60
         stop.set()
         thread.join()

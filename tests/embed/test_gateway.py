@@ -379,7 +379,7 @@ def test_given_an_http_answer_that_holds_up_the_end_of_serve_when_cancelled_agai
             serving = asyncio.create_task(gateway.serve(port=0))
             await until(lambda: _listens(gateway))
             asking = asyncio.create_task(over_http(gateway, "POST", "/v1/infer", {"input": "Wait."}))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while provider.active == 0:  # noqa: ASYNC110 - it comes through a socket
                     await asyncio.sleep(0.005)
             serving.cancel()
@@ -415,7 +415,7 @@ def test_given_an_http_answer_under_way_when_the_block_is_left_then_it_finishes(
         await gateway.start()
         await gateway.listen(port=0)
         asking = asyncio.create_task(over_http(gateway, "POST", "/v1/infer", {"input": "Wait."}))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while provider.active == 0:  # noqa: ASYNC110 - it comes through a socket
                 await asyncio.sleep(0.005)
         ending = asyncio.create_task(gateway.stop())
@@ -500,7 +500,7 @@ def test_given_a_running_job_when_cancelled_then_it_ends_as_cancelled(tmp_path: 
         provider = FakeProvider(endless())
         async with embedded(with_jobs(tmp_path), provider=provider) as gateway:
             accepted = await gateway.submit_job({"input": "Work."})
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while provider.active == 0:  # noqa: ASYNC110 - it comes through a disk
                     await asyncio.sleep(0.005)
             await gateway.cancel_job(accepted["id"])
@@ -589,7 +589,7 @@ def test_given_a_program_that_ends_with_the_gateway_in_a_task_then_the_job_is_ta
 
         holding = asyncio.create_task(hold())
         identifier = await identifiers.get()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while provider.active == 0:  # noqa: ASYNC110 - it comes through a disk
                 await asyncio.sleep(0.005)
         assert not holding.done()

@@ -18,7 +18,7 @@ import pytest
 from ray.embed import Gateway, ServerThread, serve_in_thread
 from ray.errors import RayError
 from tests.fakes.provider import STOP, FakeProvider
-from tests.integration.backend import ROOT, ask, wait_until
+from tests.integration.backend import ROOT, ask, free_port, wait_until
 
 TINY: dict[str, object] = {
     "profile": "tiny",
@@ -73,9 +73,7 @@ def test_given_a_taken_port_when_served_then_the_start_fails_in_the_callers_thre
 
 
 def test_given_no_port_of_its_own_when_served_then_the_configured_one_is_used() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = {**TINY, "server": {"host": "127.0.0.1", "port": port}}
     with serve_in_thread(config, port=None, environ={}, log=io.StringIO()) as server:
         assert server.port == port
@@ -112,13 +110,13 @@ def test_given_an_answer_under_way_when_stopped_then_it_finishes_first() -> None
         server = ServerThread(gateway, 0)
         asking = pool.submit(server.infer, input="Wait.")
         over_http = pool.submit(ask, server.port, "POST", "/v1/infer", {"input": "Wait for this, too."})
-        wait_until(lambda: provider.active + provider.preparing >= 1 and len(provider.prepared) == 2, 20, "both asked")
+        wait_until(lambda: provider.active + provider.preparing >= 1 and len(provider.prepared) == 2, 60, "both asked")
         ending = pool.submit(server.stop)
         assert not ending.done()
         server._loop.call_soon_threadsafe(gate.set)
-        assert asking.result(20)["output"] == "Hello"
-        assert over_http.result(20).status == 200
-        ending.result(20)
+        assert asking.result(60)["output"] == "Hello"
+        assert over_http.result(60).status == 200
+        ending.result(60)
     assert provider.closed
 
 
@@ -152,7 +150,7 @@ def test_given_a_program_that_forgets_to_stop_it_when_it_ends_then_nothing_holds
 
 def test_given_an_interrupt_while_it_ends_then_it_ends_at_once_and_the_interrupt_reaches_the_program() -> None:
     program = (
-        "import os, ray, signal, threading\n"
+        "import os, ray, signal, threading, time\n"
         "config = {'profile': 'tiny', 'model': {'adapter': {'kind': 'mock', 'latencyMs': 60000}},\n"
         "          'scheduler': {'requestTimeoutMs': 120000}}\n"
         "server = ray.serve_in_thread(config, environ={}, drain_ms=3600000)\n"
@@ -162,8 +160,12 @@ def test_given_an_interrupt_while_it_ends_then_it_ends_at_once_and_the_interrupt
         "codes = []\n"
         "asking = threading.Thread(target=ask); asking.start()\n"
         "while server._gateway._door is None or not server._gateway._door._readers: pass\n"
-        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "try: server.stop()\n"
+        "def interrupt():\n"
+        "    while not server._told.is_set(): time.sleep(0.001)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "try:\n"
+        "    threading.Thread(target=interrupt).start()\n"
+        "    server.stop()\n"
         "except KeyboardInterrupt: print('interrupted')\n"
         "asking.join()\n"
         "print(*codes)\n"
@@ -180,7 +182,7 @@ def test_given_a_loop_that_ends_under_an_answer_then_the_caller_gets_a_ray_error
     gateway = Gateway(TINY, environ={}, log=io.StringIO(), provider=provider)
     with ServerThread(gateway, 0) as server, concurrent.futures.ThreadPoolExecutor(1) as threads:
         answer = threads.submit(server.infer, "Wait.")
-        wait_until(lambda: provider.active == 1, 20, "the answer has begun")
+        wait_until(lambda: provider.active == 1, 60, "the answer has begun")
 
         def end_what_is_asked() -> None:
             for task in asyncio.all_tasks():
@@ -189,13 +191,13 @@ def test_given_a_loop_that_ends_under_an_answer_then_the_caller_gets_a_ray_error
 
         server._loop.call_soon_threadsafe(end_what_is_asked)
         with pytest.raises(RayError) as failure:
-            answer.result(20)
+            answer.result(60)
     assert failure.value.code == "request_aborted"
 
 
 def test_given_a_server_that_is_gone_then_a_connection_is_refused_and_not_left_hanging() -> None:
     with served() as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("GET", "/livez")
         assert connection.getresponse().read()
     # The kept connection was idle: it is closed, and did not hold up the end.

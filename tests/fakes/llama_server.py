@@ -32,7 +32,7 @@ from tests.fakes.llama_answers import (
 from tests.fakes.llama_chat import Call, chat_events, probabilities, rendered, vectors
 from tests.fakes.llama_slots import FakeSlots, Refused
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 __all__ = [
     "Answer",

@@ -17,7 +17,7 @@ from ray.runtime import HostPressure
 from ray.telemetry import Logger, Metrics, metrics_json
 from tests.host.trees import NOWHERE
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass

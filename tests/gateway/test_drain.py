@@ -38,7 +38,7 @@ def test_given_only_idle_connections_when_stopped_then_they_close_at_once() -> N
     async def main() -> None:
         async with running() as ray, ray.connect() as client:
             assert (await client.ask("GET", "/livez")).headers["connection"] == "keep-alive"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(25):
                 await ray.gateway.stop(30_000)
             assert await client.closed()
             assert not ray.lines()

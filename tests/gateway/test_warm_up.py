@@ -55,7 +55,7 @@ class Sleeper:
         await self._go.wait()
 
     async def next_wait(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.waits.get()
 
     def go_on(self) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ class Owner:
         return self.next_due.get(job_id) if outcome.kind == "retry" else None
 
     async def until(self, ended: int) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(30), self.changed:
             await self.changed.wait_for(lambda: len(self.outcomes) >= ended)
 
 
@@ -261,7 +261,7 @@ def test_given_many_hosts_when_due_then_no_more_workers_than_allowed_deliver() -
         async with Receiver(hold) as receiver:
             for name in "abcde":
                 house.add(f"job_{name}", f"{name}.example", receiver.port)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while receiver.connections < 2:
                     most = max(most, house.callbacks.active)
                     await asyncio.sleep(0.001)
@@ -346,7 +346,7 @@ def test_given_a_stop_when_a_delivery_hangs_then_it_is_interrupted_and_its_owner
             house.owner.next_due["job_1"] = 0.0
             house.add("job_1", "a.example", receiver.port)
             house.add("job_2", "a.example", receiver.port)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await asked.wait()
             assert not await house.callbacks.stop(0.01)
             assert house.owner.outcomes == [("job_1", DeliveryOutcome("retry", INTERRUPTED))]
@@ -369,7 +369,7 @@ def test_given_a_stop_when_a_delivery_ends_in_time_then_its_outcome_is_noted() -
 
         async with Receiver(hold) as receiver:
             house.add("job_1", "a.example", receiver.port)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await asked.wait()
             house.callbacks.cancel_all()
             stopping = asyncio.ensure_future(house.callbacks.stop(5))

@@ -95,7 +95,7 @@ def test_given_many_questions_when_asked_then_no_more_threads_than_allowed_look_
         questions = [asyncio.ensure_future(resolver.resolve(f"{n}.example", 5)) for n in range(6)]
         await asyncio.sleep(0)
         for _ in range(2):
-            assert slow.entered.acquire(timeout=5)
+            assert slow.entered.acquire(timeout=30)
         slow.may_answer.set()
         assert await asyncio.gather(*questions) == [(HERE,)] * 6
         resolver.close()
@@ -120,7 +120,7 @@ def test_given_a_lookup_under_way_when_the_loop_ends_then_its_thread_is_a_daemon
     thread = next(thread for thread in threading.enumerate() if thread.name.startswith("test-dns-daemon"))
     assert thread.daemon
     slow.may_answer.set()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
 
 

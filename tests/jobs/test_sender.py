@@ -347,12 +347,12 @@ def test_given_an_attempt_when_it_is_cancelled_then_the_connection_ends_at_once(
             policy = CallbackPolicy(settings(), frozenset())
             url = f"http://127.0.0.1:{receiver.port}/"
             attempt = asyncio.ensure_future(Sender(policy).deliver(url, HEADERS, BODY))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await asked.wait()
             attempt.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await attempt
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await gone.wait()
             policy.close()
 

@@ -98,7 +98,7 @@ def test_given_a_running_answer_when_its_reader_is_cancelled_then_the_backend_se
             await fake.generating.wait()
             task.cancel()
             await asyncio.wait([task])
-            await asyncio.wait_for(request.client_left.wait(), 5)
+            await asyncio.wait_for(request.client_left.wait(), 30)
 
     run(main())
 
@@ -111,7 +111,7 @@ def test_given_a_running_answer_when_its_iterator_is_closed_then_the_backend_see
             chunks = provider.stream(await provider.prepare(request_for(), context), context)
             await anext(chunks)
             await chunks.aclose()  # type: ignore[attr-defined]
-            await asyncio.wait_for(fake.received(CHAT)[0].client_left.wait(), 5)
+            await asyncio.wait_for(fake.received(CHAT)[0].client_left.wait(), 30)
 
     run(main())
 

@@ -15,7 +15,7 @@ from ray.http import Headers, Request
 from ray.runtime import normalise_request
 from ray.types import Finish
 from tests.fakes.provider import STOP, FakeProvider
-from tests.gateway.harness import request_bytes, running, soon
+from tests.gateway.harness import Reply, request_bytes, running, soon
 
 JSON = {"content-type": "application/json"}
 QUESTION = {"input": "hello"}
@@ -148,12 +148,17 @@ def test_given_a_silent_model_when_streamed_then_a_comment_keeps_the_stream_aliv
         monkeypatch.setattr(answer_events, "KEEP_ALIVE_SECONDS", 0.01)
         gate = asyncio.Event()
         async with running(provider=FakeProvider(["Hel", gate, "lo", STOP])) as ray, ray.connect() as client:
-            posting = asyncio.ensure_future(client.post("/v1/infer", STREAMED))
-            await asyncio.sleep(0.05)  # several times the pause; more comments do no harm
-            gate.set()
-            reply = await posting
-            assert reply.body.count(b": keep-alive\n\n") >= 1
-            assert [name for name, _ in reply.events()] == ["token", "token", "result"]
+            headers = {"content-type": "application/json"}
+            await client.send(request_bytes("POST", "/v1/infer", headers=headers, body=json.dumps(STREAMED).encode()))
+            status, _ = await client.head()
+            body = b""
+            while b": keep-alive\n\n" not in body:
+                body += await client.piece()
+            gate.set()  # more comments may come until then
+            while piece := await client.piece():
+                body += piece
+            events = Reply(status, {}, body, []).events()
+            assert [name for name, _ in events] == ["token", "token", "result"]
 
     asyncio.run(main())
 

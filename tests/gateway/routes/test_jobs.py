@@ -380,7 +380,7 @@ def test_given_a_long_poll_when_the_gateway_stops_then_it_is_answered_as_it_stan
             await soon(lambda: provider.active == 1)
             waiting = asyncio.ensure_future(client.ask("GET", f"/v1/jobs/{identifier}?wait=20"))
             await soon(lambda: ray.gateway.services.connections().active_requests == 1)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 await ray.gateway.stop(2_500)
                 reply = await waiting
             assert (reply.status, reply.json()["status"]) == (200, "running")

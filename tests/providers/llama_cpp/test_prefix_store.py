@@ -571,7 +571,7 @@ def test_given_a_reader_that_leaves_in_the_middle_of_a_step_when_asked_again_the
             received = await at.fake.wait_for(path, number)
             reading.cancel()
             await asyncio.wait([reading])
-            await asyncio.wait_for(received.client_left.wait(), 5)
+            await asyncio.wait_for(received.client_left.wait(), 30)
             at.fake.slots.held[0] = ["rubbish"]
             answer = await at.ask("next", hot=True)
             assert use_of(answer).state == ("restored" if step == "restore" else "evaluated")

@@ -450,7 +450,7 @@ def test_given_a_completion_in_progress_when_its_reader_is_cancelled_then_the_ba
             await fake.generating.wait()
             task.cancel()
             await asyncio.wait([task])
-            await asyncio.wait_for(request.client_left.wait(), 5)
+            await asyncio.wait_for(request.client_left.wait(), 30)
 
     run(main())
 

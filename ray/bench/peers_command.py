@@ -97,7 +97,7 @@ def measure_peers(options: argparse.Namespace, facts: Mapping[str, str], progres
 
 
 async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str, str], progress: Progress) -> Peers:
-    """The whole measurement. Each side first gets one request that is not counted."""
+    """The whole measurement. Each side first gets one request and one turn that are not counted."""
     sides: list[_Taken] = []
     first: list[str] = []
     broken_off: str | None = None
@@ -106,6 +106,7 @@ async def ask_both(plan: PeersPlan, peer: Asked, ray: Asked, facts: Mapping[str,
         for asked in (peer, ray):
             sides.append(_Taken(ChatSide(asked, plan.clients, plan.timeout_ms)))
             await _first(sides[-1].side, plan, progress)
+        await _warm_up(sides, plan, progress)
         for turn in range(plan.rounds):
             order = sides if turn % 2 == 0 else sides[::-1]
             first.append(order[0].side.asked.name)
@@ -143,6 +144,15 @@ async def _first(side: ChatSide, plan: PeersPlan, progress: Progress) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
+async def _warm_up(sides: list[_Taken], plan: PeersPlan, progress: Progress) -> None:
+    """A round that is not counted: on a backend that both share, whoever asks first would read the prompts into the KV
+    cache, and the other would find them there."""
+    progress("warming up both sides")
+    for taken in sides:
+        await _turn(taken, plan, 0)
+        taken.samples, taken.wall_ms = [], 0.0
+
+
 async def _turn(taken: _Taken, plan: PeersPlan, turn: int) -> bool:
     """A closed loop of the plan's clients; False when not one request was answered. A side that hangs is not waited for
     request by request: each of them takes minutes."""
@@ -172,7 +182,7 @@ def _report(taken: _Taken, plan: PeersPlan, facts: Mapping[str, str], broken_off
         items=len(plan.workload.items),
         requests=plan.requests * plan.rounds,
         clients=plan.clients,
-        warmup=1,
+        warmup=1 + plan.requests,
         no_cache=True,
     )
     return RunReport(

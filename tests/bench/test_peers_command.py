@@ -54,7 +54,7 @@ def _ask(peer: FakeProvider, ray: FakeProvider, plan: PeersPlan = PLAN, told: li
     return asyncio.run(main())
 
 
-def test_both_sides_are_asked_everything_once_per_round_and_once_before() -> None:
+def test_both_sides_are_asked_everything_once_per_round_and_in_a_round_before() -> None:
     peer, ray, told = FakeProvider(), FakeProvider(), list[str]()
     peers = _ask(peer, ray, told=told)
     assert not peers.failed
@@ -62,9 +62,15 @@ def test_both_sides_are_asked_everything_once_per_round_and_once_before() -> Non
         assert [one.number for one in run.samples] == list(range(6))
         assert [one.item for one in run.samples] == [0, 1] * 3
         assert all(one.cold for one in run.samples), "no answer comes from Ray's response cache"
-        assert len(provider.streamed) == 7
+        assert len(provider.streamed) == 9
+        assert run.settings.warmup == 3
     assert [request.messages for request in peer.streamed[:1]] == [request.messages for request in ray.streamed[:1]]
-    assert [line.partition(" done")[0] for line in told] == ["round 1 of 3", "round 2 of 3", "round 3 of 3"]
+    assert [line.partition(" done")[0] for line in told] == [
+        "warming up both sides",
+        "round 1 of 3",
+        "round 2 of 3",
+        "round 3 of 3",
+    ]
 
 
 def test_who_goes_first_alternates_and_a_side_has_its_turn_alone() -> None:
@@ -83,7 +89,16 @@ def test_who_goes_first_alternates_and_a_side_has_its_turn_alone() -> None:
                 await ask_both(PLAN, _asked("peer", one), _asked("ray", other), {}, lambda _: None)
 
     asyncio.run(main())
-    assert order == ["peer", "ray", *["peer"] * 2, *["ray"] * 4, *["peer"] * 4, *["ray"] * 2]
+    assert order == [
+        "peer",
+        "ray",
+        *["peer"] * 2,
+        *["ray"] * 2,
+        *["peer"] * 2,
+        *["ray"] * 4,
+        *["peer"] * 4,
+        *["ray"] * 2,
+    ]
 
 
 def test_the_clock_of_a_side_runs_only_in_its_turns() -> None:
@@ -96,7 +111,7 @@ def test_the_clock_of_a_side_runs_only_in_its_turns() -> None:
 
 def test_errors_are_counted_and_end_nothing() -> None:
     fails: list[object] = [RayError("queue_full", "full")]
-    peer = FakeProvider(["a", STOP], ["a", STOP], fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
+    peer = FakeProvider(*[["a", STOP]] * 4, fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
     peers = _ask(peer, FakeProvider(), replace(PLAN, clients=1))
     assert not peers.failed
     assert [one.code for one in peers.comparison.before.samples].count("queue_full") == 1
@@ -104,7 +119,7 @@ def test_errors_are_counted_and_end_nothing() -> None:
 
 def test_a_side_that_answers_nothing_any_more_ends_the_run_with_what_was_measured() -> None:
     fails: list[object] = [RayError("queue_full", "full")]
-    scripts = [["a", STOP]] * 3 + [fails]
+    scripts = [["a", STOP]] * 5 + [fails]
     peers = _ask(FakeProvider(), FakeProvider(*scripts))  # type: ignore[arg-type]  # one step is an error
     assert peers.broken_off == "ray answered nothing in round 2 of 3"
     assert peers.failed
@@ -114,8 +129,8 @@ def test_a_side_that_answers_nothing_any_more_ends_the_run_with_what_was_measure
 
 def test_a_side_that_hangs_is_not_waited_for_request_by_request() -> None:
     hangs = Says(b"", "hold")
-    plan = replace(PLAN, requests=200, rounds=1, clients=1, timeout_ms=300)
-    with server_that(HELLO, hangs) as one, server_that(HELLO) as other:
+    plan = replace(PLAN, requests=2, rounds=1, clients=1, timeout_ms=300)
+    with server_that(*[HELLO] * 3, hangs) as one, server_that(*[HELLO] * 3) as other:
         peers = asyncio.run(ask_both(plan, Asked("peer", one.url), Asked("ray", other.url), {}, lambda _: None))
     assert peers.broken_off == "peer answered nothing in round 1 of 1"
     assert [sample.code for sample in peers.comparison.before.samples] == ["timeout"]
@@ -141,7 +156,7 @@ def test_a_server_that_is_not_ready_yet_is_waited_for(not_yet: Says, monkeypatch
     monkeypatch.setattr(peers_command, "POLL_SECONDS", 0.0)
     told: list[str] = []
     plan = replace(PLAN, requests=1, rounds=1)
-    with server_that(not_yet, not_yet, HELLO, HELLO) as one, server_that(HELLO, HELLO) as other:
+    with server_that(not_yet, not_yet, *[HELLO] * 3) as one, server_that(*[HELLO] * 3) as other:
         peers = asyncio.run(ask_both(plan, Asked("peer", one.url), Asked("ray", other.url), {}, told.append))
     assert [sample.answered for sample in peers.comparison.before.samples] == [True]
     assert [line for line in told if "waiting" in line] == [told[0]]
@@ -178,7 +193,7 @@ def test_a_template_of_an_operators_config_is_refused_before_anything_is_asked(
 
 def test_who_began_each_round_and_the_errors_of_each_side_are_in_the_report() -> None:
     fails: list[object] = [RayError("queue_full", "full")]
-    peer = FakeProvider(["a", STOP], ["a", STOP], fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
+    peer = FakeProvider(*[["a", STOP]] * 4, fails, ["a", STOP])  # type: ignore[arg-type]  # one step is an error
     peers = _ask(peer, FakeProvider(), replace(PLAN, clients=1))
     text, document = peers_text(peers), peers_document(peers)
     assert "errors of peer: queue_full 1\nerrors of ray: none\n" in text

@@ -46,8 +46,6 @@ def show_eval(options: argparse.Namespace) -> Shown:
     measured = measured_report(options, plan, machine_facts(), watch(), say_progress)
     run, comparison = held_against(options, baseline, of_golden_set(measured, len(golden.items)))
     report = eval_report(run, golden, options.repeat)
-    if options.write_baseline is not None:
-        write_baseline(options, run, say_progress)
     text = eval_text(report)
     if comparison is not None:
         text += "\n".join(["", *comparison_lines(comparison)]) + "\n"
@@ -61,8 +59,19 @@ def show_eval(options: argparse.Namespace) -> Shown:
     text += "".join(f"\nFAIL: {line}\n" for line in too_low)
     missed = options.assert_baseline and comparison is not None and not comparison.passed
     nothing = not any(sample.answered for sample in run.samples)
-    failed = missed or nothing or bool(too_low) or run.broken_off is not None
+    unwritten = options.write_baseline is not None and not _baseline_written(options, run)
+    failed = missed or nothing or unwritten or bool(too_low) or run.broken_off is not None
     return Shown(text, document, missed=False, broken=failed)
+
+
+def _baseline_written(options: argparse.Namespace, run: RunReport) -> bool:
+    """What was measured is shown and written all the same when there is no baseline to be made of it."""
+    try:
+        write_baseline(options, run, say_progress)
+    except MeasurementError as error:
+        say_progress(str(error))
+        return False
+    return True
 
 
 def plan_of(options: argparse.Namespace, golden: Workload, keep: Callable[[Sample, str], None] | None) -> RunPlan:

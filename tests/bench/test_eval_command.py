@@ -180,6 +180,10 @@ def test_a_gateway_that_answered_nothing_or_went_away_ends_with_1(
     asked.broken_off = "the gateway is gone"
     assert command.main(["eval"]) == 1
     assert "BROKEN OFF" in capsys.readouterr().out
+    assert command.main(["eval", "--write-baseline", "/no/such/directory/for/box.json"]) == 1
+    shown = capsys.readouterr()
+    assert "no baseline written" in shown.err
+    assert "BROKEN OFF" in shown.out, "what was measured is shown all the same"
     asked.broken_off, asked.code = None, "unauthorized"
     assert command.main(["eval"]) == 1
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(happened: Callable[[], bool], seconds: float = 30) -> None:
+def until(happened: Callable[[], bool], seconds: float = 90) -> None:
     """Return as soon as `happened`; fail after `seconds`."""
     give_up = time.monotonic() + seconds
     while not happened():

@@ -71,9 +71,12 @@ def test_readings_of_an_ended_process_name_what_is_missing(tmp_path: Path) -> No
             cpu_seconds(server.pid)
 
 
-def test_a_free_port_can_be_bound() -> None:
+def test_a_free_port_can_be_bound_and_is_none_that_the_kernel_gives_away() -> None:
+    port = free_port()
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not first <= port <= last
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", free_port()))
+        listener.bind(("127.0.0.1", port))
 
 
 def test_a_process_is_stopped_with_sigterm_when_its_block_is_left(tmp_path: Path) -> None:

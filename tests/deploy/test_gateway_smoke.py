@@ -23,6 +23,7 @@ from ray.deploy.gateway_smoke import Trial, protected_routes, trial_config
 from ray.deploy.gateway_smoke_jobs import AT_REST, FIXED, SHOWN, disagreement, in_health
 from ray.deploy.gateway_smoke_probe import MAX_BODY_BYTES, Probe, SmokeFailed
 from tests.deploy.support import EXAMPLES, ROOT, run
+from tests.integration.backend import free_port
 
 # Neither may be seen by the gateway under test.
 HOSTILE = {"RAY_API_KEYS": "leaked", "RAY_PORT": "not-a-number", "RAY_AUTH_ENABLED": "true"}
@@ -122,8 +123,7 @@ def test_given_a_copied_directory_and_a_bare_python_when_run_then_it_works_as_we
 
 
 def test_given_a_port_when_run_then_the_gateway_listens_there_and_lets_go_of_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     for _ in range(2):
         status, summary = smoke("--port", str(port))
@@ -139,8 +139,7 @@ def test_given_a_port_that_is_taken_when_run_then_the_failure_says_so() -> None:
 
 
 def test_given_a_backend_that_is_not_there_when_run_then_the_failure_names_it(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     adapter = {"kind": "openai-compatible", "baseUrl": f"http://127.0.0.1:{port}"}
     (tmp_path / "ray.json").write_text(json.dumps({"profile": "vps", "model": {"adapter": adapter}}))
 

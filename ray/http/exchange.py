@@ -104,14 +104,21 @@ class Head:
 
 
 class Exchange:
-    """The state that the loop and one worker share. `head`, `truncated` and `chunks` are guarded by `_changed`."""
+    """The state that the loop and one worker share. `head`, `truncated` and `chunks` are guarded by `_lock`.
+
+    It is looked at for every piece of every stream, and after a pause each line of code costs several times its usual
+    time: hence a bare lock and a bare future where a condition and an event would do as well.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ask: Ask, deadline: SupportsRemaining) -> None:
         self.ask = ask
         self.truncated = False
         self._loop = loop
         self._deadline = deadline
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # The worker waits here while too much is unread.
+        self._room = threading.Condition(self._lock)
+        self._is_full = False
         self._head: Head | None = None
         self._chunks: deque[bytes] = deque()
         self._unread = 0
@@ -119,7 +126,7 @@ class Exchange:
         self._error: ClientError | None = None
         self._aborted = False
         self._socket: socket.socket | None = None
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._news_sent = False
         self._timer: asyncio.TimerHandle | None = None
         self._watch()
@@ -129,7 +136,7 @@ class Exchange:
     async def head(self) -> Head:
         """Wait for status and headers."""
         while True:
-            with self._changed:
+            with self._lock:
                 self._news_sent = False
                 if self._head is not None and not self._aborted:
                     return self._head
@@ -139,13 +146,14 @@ class Exchange:
     async def read(self) -> bytes:
         """Everything that has arrived since the last call; waits for the first byte; `b""` at the end."""
         while True:
-            with self._changed:
+            with self._lock:
                 self._news_sent = False
                 if self._chunks:
                     data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
                     self._chunks.clear()
                     self._unread = 0
-                    self._changed.notify()
+                    if self._is_full:
+                        self._room.notify()
                     return data
                 if self._ended and self._error is None:
                     return b""
@@ -156,7 +164,7 @@ class Exchange:
         """End the exchange at once. Does nothing when it is over. `error`: what a waiting reader gets."""
         if self._timer is not None:
             self._timer.cancel()
-        with self._changed:
+        with self._lock:
             if self._aborted:
                 return
             self._aborted = True
@@ -168,8 +176,8 @@ class Exchange:
                 # that it is disconnected already: the worker is about to find out.
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            self._changed.notify()
-        self._news.set()
+            self._room.notify()
+        self._tell_reader()
 
     def _watch(self) -> None:
         """Keep the deadline, read again at least once a second because it may have been extended."""
@@ -188,8 +196,14 @@ class Exchange:
             raise ClientConnectionError("the exchange ended without an answer")
 
     async def _next_news(self) -> None:
-        await self._news.wait()
-        self._news.clear()
+        """Until `_tell_reader`. Nothing can be missed: it is called on this loop, after what there is to see."""
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _tell_reader(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # In the worker
 
@@ -199,26 +213,28 @@ class Exchange:
 
     def attach(self, connection: socket.socket) -> None:
         """From now on an abort shuts this socket down."""
-        with self._changed:
+        with self._lock:
             if self._aborted:
                 raise ClientConnectionError("cancelled")
             self._socket = connection
 
     def detach(self) -> None:
         """The socket is no longer this exchange's."""
-        with self._changed:
+        with self._lock:
             self._socket = None
 
     def start_answer(self, head: Head) -> None:
-        with self._changed:
+        with self._lock:
             self._head = head
             self._tell_loop()
 
     def deliver(self, data: bytes) -> None:
         """Hand a piece of the body over; waits while too much is unread."""
-        with self._changed:
+        with self._lock:
             while self._unread >= MAX_UNREAD_BYTES and not self._aborted:
-                self._changed.wait()
+                self._is_full = True
+                self._room.wait()
+            self._is_full = False
             if self._aborted:
                 raise ClientConnectionError("cancelled")
             self._chunks.append(data)
@@ -226,7 +242,7 @@ class Exchange:
             self._tell_loop()
 
     def end(self, error: ClientError | None) -> None:
-        with self._changed:
+        with self._lock:
             self._socket = None
             if not self._aborted:
                 self._ended = True
@@ -239,4 +255,4 @@ class Exchange:
             return
         self._news_sent = True
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._loop.call_soon_threadsafe(self._tell_reader)

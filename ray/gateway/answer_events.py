@@ -51,13 +51,18 @@ class AnswerEvents:
     code, and a client that leaves between the headers and the first event would keep the backend's slot busy.
     """
 
-    __slots__ = ("_exchange", "_over", "_reader", "_writer")
+    __slots__ = ("_exchange", "_keep_alive", "_loop", "_over", "_reader", "_waits_since", "_writer")
 
     def __init__(self, reader: Reader, exchange: Exchange, writer: EventWriter) -> None:
         self._reader = reader
         self._exchange = exchange
         self._writer = writer
         self._over = False
+        # One timer per stream, which arms itself again: most waits are short, and one for each would cost more than
+        # passing on what they bring.
+        self._loop = asyncio.get_running_loop()
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._waits_since = 0.0
 
     def __aiter__(self) -> AnswerEvents:
         return self
@@ -67,8 +72,6 @@ class AnswerEvents:
             raise StopAsyncIteration
         try:
             return await self._next_events()
-        except TimeoutError:
-            return COMMENT
         except RayError as error:
             self._leave()
             return self._writer.failure(error)
@@ -83,25 +86,34 @@ class AnswerEvents:
         self._leave()
 
     async def _next_events(self) -> bytes:
-        """The next events, all that are there already: what came together is sent together.
-
-        Raises TimeoutError when there was none for 15 s; a reader takes no harm from that.
-        """
+        """The next events, all that are there already: what came together is sent together. A comment when there was
+        none for 15 s."""
         while True:
-            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                first = await anext(self._reader)
-            events = []
-            for chunk in (first, *self._reader.take_ready()):
-                piece = self._writer.piece(chunk)
-                if piece:
-                    events.append(piece)
-                if chunk.finish is not None:
-                    result = await self._reader.result()
-                    self._leave()
-                    events.append(self._writer.end(result))
-            if events:
-                return b"".join(events)
+            self._waits_since = self._loop.time()
+            if self._keep_alive is None:
+                self._keep_alive = self._loop.call_later(KEEP_ALIVE_SECONDS, self._look_at_silence)
+            chunks = await self._reader.take()
+            if not chunks:
+                return COMMENT
+            events = [self._writer.piece(chunk) for chunk in chunks]
+            if chunks[-1].finish is not None:
+                result = await self._reader.result()
+                self._leave()
+                events.append(self._writer.end(result))
+            data = b"".join(events)
+            if data:
+                return data
+
+    def _look_at_silence(self) -> None:
+        due = self._waits_since + KEEP_ALIVE_SECONDS
+        now = self._loop.time()
+        if now >= due:
+            self._reader.stop_waiting()
+            due = now + KEEP_ALIVE_SECONDS
+        self._keep_alive = self._loop.call_at(due, self._look_at_silence)
 
     def _leave(self) -> None:
         self._over = True
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
         self._reader.leave()

@@ -278,13 +278,23 @@ class Reader:
                 raise StopAsyncIteration
             await self._next_wake(self._waiters)
 
-    def take_ready(self) -> list[Chunk]:
-        """The chunks that are there and were not read yet, without waiting for more."""
-        if not self._may_still_read():
-            return []
-        ready = self.generation.chunks[self._next :]
-        self._next += len(ready)
-        return ready
+    async def take(self) -> list[Chunk]:
+        """All chunks that were not read yet; waits for the first of them. Empty after the last one, and when
+        `stop_waiting` ended the wait. Raises as iterating does."""
+        self.generation.is_watched = True
+        if self._outcome is None and self._next >= len(self.generation.chunks):
+            await self._next_wake(self._waiters)
+        if self._may_still_read():
+            ready = self.generation.chunks[self._next :]
+            self._next += len(ready)
+            return ready
+        if isinstance(self._outcome, RayError):
+            raise self._outcome
+        return []
+
+    def stop_waiting(self) -> None:
+        """Let a `take` that waits return empty-handed: its caller has something else to do, and may ask again."""
+        _release(self._waiters)
 
     def leave(self) -> None:
         """Stop reading. The last reader to leave an unfinished generation cancels it. May be called again."""

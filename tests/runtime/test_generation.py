@@ -373,19 +373,50 @@ def test_when_chunks_are_asked_for_without_waiting_for_the_start_then_the_genera
     asyncio.run(main())
 
 
-def test_what_is_ready_is_taken_at_once_and_nothing_is_waited_for() -> None:
+def test_what_is_there_is_taken_together_and_in_order() -> None:
     async def main() -> None:
         scene = Scene()
         reader = scene.reader()
-        assert reader.take_ready() == []
         scene.start()
-        await reader.started()
-        assert reader.take_ready() == [Chunk("a")]
-        assert reader.take_ready() == []
+        assert await reader.take() == [Chunk("a")]
+        assert scene.generation.is_watched
         scene.go_on.set()
         await reader.result()
-        assert reader.take_ready() == [Chunk("b"), LAST]
-        assert [chunk async for chunk in reader] == []
+        assert await reader.take() == [Chunk("b"), LAST]
+        assert await reader.take() == []
+        assert await scene.reader("r2").take() == [Chunk("a"), Chunk("b"), LAST]
+
+    asyncio.run(main())
+
+
+def test_given_a_take_that_waits_when_it_is_told_to_stop_then_it_is_empty_and_the_next_one_waits_again() -> None:
+    async def main() -> None:
+        scene = Scene()
+        reader = scene.reader()
+        reader.stop_waiting()  # nobody waits
+        waiting = asyncio.create_task(reader.take())
+        await asyncio.sleep(0)
+        reader.stop_waiting()
+        assert await waiting == []
+        scene.start()
+        assert await reader.take() == [Chunk("a")]
+        scene.go_on.set()
+        await reader.result()
+
+    asyncio.run(main())
+
+
+def test_given_a_reader_that_left_when_it_takes_then_it_hears_that_it_has_left() -> None:
+    async def main() -> None:
+        scene = Scene()
+        reader, other = scene.reader(), scene.reader("r2")
+        scene.start()
+        await other.take()
+        reader.leave()
+        with pytest.raises(RayError, match="left"):
+            await reader.take()
+        scene.go_on.set()
+        await other.result()
 
     asyncio.run(main())
 

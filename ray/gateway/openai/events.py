@@ -31,15 +31,21 @@ DONE = encode_event(None, "[DONE]")
 class ChatEvents:
     """The events of one chat: the assistant's role first, then text and tool calls as they come."""
 
-    __slots__ = ("_begun", "_identity", "_include_usage")
+    __slots__ = ("_after_text", "_before_text", "_begun", "_identity", "_include_usage")
 
     def __init__(self, identity: Identity, *, include_usage: bool) -> None:
         self._identity = identity
         self._include_usage = include_usage
         self._begun = False
+        # An event with nothing but text, cut where the text goes: the rest is the same in all of them.
+        before, empty, after = self._event(chat_chunk(identity, {"content": ""})).rpartition(b'"content":""')
+        self._before_text = before + empty[:-2]
+        self._after_text = after
 
     def piece(self, chunk: Chunk) -> bytes:
         events = b""
+        if self._begun and chunk.text and not chunk.tool_calls and not chunk.logprobs:
+            return self._before_text + event_text(chunk.text).encode() + self._after_text
         if not self._begun:
             self._begun = True
             role: Document = {"role": "assistant", "content": None if chunk.tool_calls else "", "refusal": None}
@@ -114,9 +120,14 @@ def error_event(error: RayError) -> bytes:
 
 
 def event(document: Document) -> bytes:
-    """One `data:` event. Characters that some readers take for the end of a line are escaped: not every client splits
+    """One `data:` event."""
+    return encode_event(None, event_text(document))
+
+
+def event_text(value: object) -> str:
+    """JSON in one line. Characters that some readers take for the end of a line are escaped: not every client splits
     lines as server-sent events want them split."""
-    text = json_text(document)
+    text = json_text(value)
     if not text.isascii():
         text = text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return encode_event(None, text)
+    return text

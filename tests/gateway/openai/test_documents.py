@@ -12,6 +12,7 @@ import pytest
 from ray.errors import RayError
 from ray.gateway.openai.documents import (
     Identity,
+    chat_chunk,
     chat_completion,
     completion,
     completion_logprobs,
@@ -19,7 +20,7 @@ from ray.gateway.openai.documents import (
     usage_document,
 )
 from ray.gateway.openai.errors import error_document
-from ray.gateway.openai.events import ChatEvents, CompletionEvents
+from ray.gateway.openai.events import ChatEvents, CompletionEvents, chunk_event
 from ray.http import SseDecoder
 from ray.types import (
     Chunk,
@@ -255,3 +256,18 @@ def test_given_vectors_when_written_then_base64_holds_the_same_numbers() -> None
     assert struct.unpack("<2f", b64decode(first)) == (0.5, -1.25)
     assert plain["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
     assert "usage" not in embeddings_document(replace(vectors, tokens=None), as_base64=False)
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+@pytest.mark.parametrize("model", ["m", '"content":""', "\ud800", "m\u2028\u00fc"])
+@pytest.mark.parametrize("text", ["word", ' "\\\n', "\u2028\x85", "\u00fc\U0001f600", '"content":""'])
+def test_given_any_text_when_it_is_not_the_first_then_its_event_is_the_chunk_as_json(
+    text: str, model: str, include_usage: bool
+) -> None:
+    identity = replace(IDENTITY, model=model)
+    events = ChatEvents(identity, include_usage=include_usage)
+    events.piece(Chunk("first"))
+    [(_, data)] = SseDecoder().feed(events.piece(Chunk(text)))
+    [(_, whole)] = SseDecoder().feed(chunk_event(chat_chunk(identity, {"content": text}), include_usage))
+    assert json.loads(data) == json.loads(whole)
+    assert not set("\x85\u2028\u2029") & set(data)

@@ -53,10 +53,8 @@ def read_config(path: str) -> Config:
 def api_key_of(config: Config | None, environ: Mapping[str, str]) -> str | None:
     """The key to ask with: `RAY_BENCHMARK_API_KEY`, otherwise the first one that the config's own variable holds; None
     when there is neither. Raises `MeasurementError`, which never shows a key."""
-    given = environ.get(KEY_VARIABLE, "").strip()
-    if given:
-        if len(given) > MAX_KEY_CHARS or not given.isascii() or not given.isprintable() or " " in given:
-            raise MeasurementError(f"{KEY_VARIABLE} must hold one key of at most {MAX_KEY_CHARS} visible characters")
+    given = key_in(KEY_VARIABLE, environ)
+    if given is not None:
         return given
     if config is None or not config.auth.enabled:
         return None
@@ -66,6 +64,14 @@ def api_key_of(config: Config | None, environ: Mapping[str, str]) -> str | None:
         raise MeasurementError(str(error)) from error
     parts = environ.get(config.auth.api_key_env, "").replace("\n", ",").split(",")
     return next(part.strip() for part in parts if part.strip())
+
+
+def key_in(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The key that a variable holds; None when it holds nothing. Raises `MeasurementError`, which never shows it."""
+    key = environ.get(variable, "").strip()
+    if len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable() or " " in key:
+        raise MeasurementError(f"{variable} must hold one key of at most {MAX_KEY_CHARS} visible characters")
+    return key or None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ray.bench.chat_side import Asked, ChatSide, base_url, chat_body
 from ray.bench.compare_runs import RunComparison, compare_runs
 from ray.bench.comparison import changes_as_rows, comparison_document, comparison_text
 from ray.bench.driver import HTTP_UNAUTHORIZED
+from ray.bench.gateway_under_test import KEY_VARIABLE, key_in
 from ray.bench.process import MeasurementError
 from ray.bench.progress import about_left, time_left
 from ray.bench.provider_tally import ProviderTally
@@ -33,7 +34,6 @@ from ray.clock import iso_now
 PEERS_KIND = "peers-report"
 PEERS_VERSION = 1
 PEER_KEY_VARIABLE = "RAY_BENCHMARK_PEER_API_KEY"
-RAY_KEY_VARIABLE = "RAY_BENCHMARK_API_KEY"
 READY_SECONDS = 300.0
 POLL_SECONDS = 0.5
 # A server that loads its model says 503; one whose first answer is slow may run out of its own time.
@@ -89,8 +89,8 @@ def measure_peers(options: argparse.Namespace, facts: Mapping[str, str], progres
         options.timeout_ms,
         options.margin,
     )
-    ray = Asked("ray", base_url(options.url), options.model, _key(RAY_KEY_VARIABLE), is_ray=True)
-    peer = Asked("peer", base_url(options.peer), options.peer_model, _key(PEER_KEY_VARIABLE))
+    ray = Asked("ray", base_url(options.url), options.model, key_in(KEY_VARIABLE, os.environ), is_ray=True)
+    peer = Asked("peer", base_url(options.peer), options.peer_model, key_in(PEER_KEY_VARIABLE, os.environ))
     for item in workload.items:
         chat_body(item, None)
     return asyncio.run(ask_both(plan, peer, ray, facts, progress))
@@ -134,7 +134,7 @@ async def _first(side: ChatSide, plan: PeersPlan, progress: Progress) -> None:
             return
         status, words = side.refused or (None, "")
         if (status not in _NOT_YET_STATUS and sample.code not in _NOT_YET_CODES) or time.monotonic() > give_up:
-            variable = RAY_KEY_VARIABLE if asked.is_ray else PEER_KEY_VARIABLE
+            variable = KEY_VARIABLE if asked.is_ray else PEER_KEY_VARIABLE
             remedy = f"; {variable} must hold a key that it knows" if status == HTTP_UNAUTHORIZED else ""
             reason = f"{sample.code}{f': {words}' if words else ''}{remedy}"
             raise MeasurementError(f"{asked.name} at {asked.url} does not answer POST /chat/completions: {reason}")
@@ -238,10 +238,3 @@ def write_reports(options: argparse.Namespace, peers: Peers, progress: Progress)
         path = os.path.join(options.output_dir, f"{run.label}.json")
         write_file(path, json.dumps(run.to_document(), indent=2, ensure_ascii=False) + "\n")
         progress(f"wrote {path}")
-
-
-def _key(variable: str) -> str | None:
-    key = os.environ.get(variable, "").strip()
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise MeasurementError(f"{variable} must hold one key of visible characters")
-    return key or None

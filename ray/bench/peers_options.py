@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray.bench.comparison import MARGIN_PERCENT
+from ray.bench.gateway_under_test import KEY_VARIABLE
 from ray.bench.option_values import path_text, percent, whole_number
 from ray.bench.output import add_output_options
-from ray.bench.peers_command import PEER_KEY_VARIABLE, RAY_KEY_VARIABLE
+from ray.bench.peers_command import PEER_KEY_VARIABLE
 from ray.bench.run_command import DEFAULT_URL
 from ray.bench.run_options import url_text
 
@@ -24,7 +25,7 @@ def add_peers_command(commands: Commands) -> None:
         "peers",
         help="Ray beside another OpenAI-compatible server: the same workload in turns",
         description="Ask Ray and another server the same streamed chats, in turns, and compare. Both must be running. "
-        f"API keys come from {RAY_KEY_VARIABLE} and {PEER_KEY_VARIABLE}.",
+        f"API keys come from {KEY_VARIABLE} and {PEER_KEY_VARIABLE}.",
     )
     peers.add_argument("--url", type=url_text, default=DEFAULT_URL, metavar="URL", help=f"Ray (default {DEFAULT_URL})")
     peers.add_argument("--peer", type=url_text, required=True, metavar="URL", help="the other one; without a path: /v1")

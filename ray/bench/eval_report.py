@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.bench.figures import median, single
+from ray.bench.figures import Figure, median, single
 from ray.bench.process import MeasurementError
 from ray.bench.report import Row, envelope
 from ray.bench.run_report import LARGEST_REPORT_BYTES, Part, RunReport, Sample
@@ -176,7 +176,8 @@ def rows_of(report: EvalReport) -> list[Row]:
         # No spread: the items of a family are not repetitions of each other.
         score = single(one.score_avg)
         rows.append(Row(f"score:{one.family}", f"score, {one.family}", "", score, more_is_better=True))
-        passed = single(one.pass_rate)
+        # Counted over its requests, so two reports can tell a difference from chance.
+        passed = Figure(one.pass_rate, one.pass_rate, one.pass_rate, one.n)
         rows.append(Row(f"passed:{one.family}", f"passed, {one.family}", "%", passed, more_is_better=True))
         latency = None if one.latency_p50_ms is None else single(one.latency_p50_ms)
         note = "no answer" if latency is None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ray.bench.compare_rows import compare_rows
 from ray.bench.comparison import comparison_document
 from ray.bench.output import history_line
 from ray.bench.read_report import read_report
+from ray.bench.run_report import RunSettings, Sample
 from tests.bench.some_reports import Document, all_reports, rows_report, run_report
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-report.schema.json"
@@ -79,3 +81,15 @@ def test_what_is_no_report_does_not_keep_to_it(
     document = copy.deepcopy(run_report())
     wrong(document)
     assert problems(document) != []
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Sample, "sample"), (RunSettings, "runSettings")])
+def test_every_key_of_a_run_is_in_the_schema(kind: type, name: str) -> None:
+    described = json.loads(SCHEMA.read_text())["$defs"][name]["properties"]
+    keys = [entry.name.split("_") for entry in fields(kind)]
+    assert {head + "".join(word.capitalize() for word in rest) for head, *rest in keys} == set(described)
+
+
+def test_every_kind_that_is_documented_is_one_that_is_written() -> None:
+    text = (SCHEMA.parent / "benchmarks.md").read_text().partition("### The document")[2]
+    assert [str(one["kind"]) for one in all_reports() if f"`{one['kind']}`" not in text] == []

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [RunReport, RunSettings, Sample, QueuePoint])
 def test_every_key_of_the_document_is_documented(kind: type) -> None:
     text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    described = text.partition("## The report document of a run")[2]
+    described = text.partition("### The document")[2]
     for entry in fields(kind):
         head, *rest = entry.name.split("_")
         assert f"`{head}{''.join(word.capitalize() for word in rest)}`" in described

@@ -103,14 +103,25 @@ class Ring:
         """The work of a whole duel, as the outlook counts it."""
         return self.pairs * 2 * (self.requests + START_UNITS)
 
+    @property
+    def has_time(self) -> bool:
+        """Whether there is time for the fewest pairs that say anything."""
+        return self._has_time_after(0)
+
+    def _has_time_after(self, pairs: int) -> bool:
+        return self.outlook.has_time_for(max(1, self.fewest_pairs - pairs) * self.units // self.pairs)
+
+    @property
+    def fewest_pairs(self) -> int:
+        return min(FEWEST_PAIRS, self.pairs)
+
     def fight(self, base: Candidate, rival: Candidate) -> Duel:
         """Both in turns: A B, B A, A B and so on. With a time limit fewer pairs, at least two or none."""
         turns: tuple[list[Answers], list[Answers]] = ([], [])
         sides = (base, rival)
         for pair in range(self.pairs):
             self.outlook.ahead[STAGE] = self.units * (self.pairs - pair) // self.pairs
-            wanted = max(1, min(FEWEST_PAIRS, self.pairs) - pair) * self.units // self.pairs
-            if not self.outlook.has_time_for(wanted):
+            if not self._has_time_after(pair):
                 self.progress(f"comparison: no time for more than {pair} of {self.pairs} pairs of turns")
                 break
             for side in (0, 1) if pair % 2 == 0 else (1, 0):
@@ -128,7 +139,8 @@ class Ring:
         if not turns[0]:
             return Duel(base, rival, self.pairs, None, None)
         runs = self._report("starting settings", turns[0]), self._report(rival.label, turns[1])
-        verdict = verdict_of(*([Turn(one.samples, one.wall_ms) for one in side] for side in turns))
+        before, after = ([Turn(one.samples, one.wall_ms) for one in side] for side in turns)
+        verdict = verdict_of(before, after, fewest_pairs=self.fewest_pairs)
         return Duel(base, rival, self.pairs, runs, verdict)
 
     def _turn(self, candidate: Candidate, pair: int) -> Answers:

@@ -80,7 +80,7 @@ def _sweep(title: str, standings: Sequence[Standing]) -> list[str]:
     order = sorted((one for one in standings if one.rungs and one.outcome in ("ranked", "pruned")), key=_by_rank)
     lines: list[tuple[str, ...]] = [("", title, *_COLUMNS)]
     for place, standing in enumerate(order[:SHOWN]):
-        label = standing.candidate.label + (" (starting settings)" if standing is standings[0] else "")
+        label = standing.candidate.label + (" (as in the config)" if standing is standings[0] else "")
         # A score of fewer requests does not compare with the others, so it has no place among them.
         lines.append((str(place + 1) if standing.is_in else "-", label, *_figures(standing)))
     shown = _table(lines)

@@ -25,6 +25,7 @@ from ray.bench.tune_rungs import (
 from ray.bench.tune_space import Candidate
 
 Progress = Callable[[str], None]
+CLEARLY = 1.05
 NO_TIME = "the time limit came first"
 
 
@@ -129,7 +130,7 @@ class Search:
                 for late in runners[place:]:
                     if not late.rungs:
                         late.leave("not tried", NO_TIME)
-                self.progress(f"{told}: no time for the {len(runners) - place} others")
+                self.progress(f"{told}: no time for {len(runners) - place} more")
                 return False
             self._trial(standing, runners[0], requests, before, None if is_base else give_up_seconds(best_seconds))
             if standing.is_in:
@@ -149,10 +150,10 @@ class Search:
                 raise MeasurementError(
                     f"the starting settings ({standing.candidate.label}) cannot be measured: {error}"
                 ) from error
+            # How long it took says nothing about how long the others take.
             standing.leave("cut off" if isinstance(error, TooSlow) else "failed", str(error))
             return
-        finally:
-            self.outlook.worked(requests + START_UNITS, self.outlook.clock() - began)
+        self.outlook.worked(requests + START_UNITS, self.outlook.clock() - began)
         standing.figures = standing.figures.with_answers(answers)
         standing.seconds = answers.seconds
         standing.rungs += 1
@@ -164,6 +165,12 @@ class Search:
 def winner_of(standings: Sequence[Standing]) -> Standing:
     """The best, which may be the base."""
     return ranked(standings)[0]
+
+
+def clear_winner_of(standings: Sequence[Standing]) -> Standing:
+    """The best, but the base when that one is hardly behind: a change that gains nothing is not worth making."""
+    best, base = winner_of(standings), standings[0]
+    return best if not base.rungs or best.figures.score >= CLEARLY * base.figures.score else base
 
 
 def better_than_base(standings: Sequence[Standing]) -> list[Standing]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from ray.bench.process import MeasurementError
 from ray.bench.tune_duel import STAGE as COMPARISON
-from ray.bench.tune_duel import Duel, Ring
+from ray.bench.tune_duel import Ring
 from ray.bench.tune_memory import MemoryRoom
 from ray.bench.tune_patch import patch_between
 from ray.bench.tune_report import Findings
 from ray.bench.tune_rungs import START_UNITS, Standing, ranked, rung_sizes, units_to_come
-from ray.bench.tune_search import Ask, Outlook, Progress, Search, better_than_base, first_line, winner_of
+from ray.bench.tune_search import Ask, Outlook, Progress, Search, better_than_base, clear_winner_of, first_line
 from ray.bench.tune_space import (
     Candidate,
     Load,
@@ -90,11 +90,14 @@ def tune(task: Task, asks: Asks, memory: Memory | None, ring: Ring, found: Findi
         best = _launch_sweep(task, asks, memory, outlook, found, progress) or start
     rivals = _scheduler_sweep(task, asks, best, outlook, found, progress)
     for rival in rivals[:MOST_DUELS]:
-        progress(f"comparing the starting settings with {rival.label}")
         outlook.ahead[COMPARISON] = ring.units
+        if found.duels and not ring.has_time:
+            progress(f"no time to compare with the runner-up, {rival.label}")
+            break
+        progress(f"comparing the starting settings with {rival.label}")
         duel = ring.fight(start, rival)
         found.duels.append(duel)
-        if duel.won or duel.by_base or not _was_asked(duel):
+        if duel.won or duel.by_base:
             break
         progress(f"{rival.label} is not taken: {first_line(duel.reason)}")
     winner = found.won
@@ -102,11 +105,6 @@ def tune(task: Task, asks: Asks, memory: Memory | None, ring: Ring, found: Findi
         found.patch = patch_between(task.base, winner.rival.config)
     elif not any(duel.by_base for duel in found.duels):
         found.patch = {}
-
-
-def _was_asked(duel: Duel) -> bool:
-    """Not so when time was up: then there is none for another one either."""
-    return duel.runs is not None or duel.failed is not None
 
 
 def _launch_sweep(
@@ -122,7 +120,7 @@ def _launch_sweep(
     if memory is not None:
         search = replace(search, refusal=memory.refusal)
     search.run(standings)
-    best = winner_of(standings)
+    best = clear_winner_of(standings)
     return None if best is standings[0] else best.candidate
 
 

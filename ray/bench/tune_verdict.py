@@ -49,14 +49,17 @@ class Verdict:
     errors: tuple[float, float]
 
 
-def verdict_of(before: Sequence[Turn], after: Sequence[Turn]) -> Verdict:
-    """Compare the turns of both sides, which were taken in pairs."""
+def verdict_of(before: Sequence[Turn], after: Sequence[Turn], fewest_pairs: int = 1) -> Verdict:
+    """Compare the turns of both sides, which were taken in pairs; of fewer pairs than `fewest_pairs` nothing is
+    concluded."""
     old, new = pooled(before), pooled(after)
     speed, latency = ratios(old, new) or (None, None)
     won = sum(speed_of(two) > speed_of(one) for one, two in zip(before, after, strict=True))
     quality = quality_share(old), quality_share(new)
     errors = error_share(old), error_share(new)
     against = _against(speed, latency, won, len(before), quality, errors)
+    if len(before) < fewest_pairs:
+        against = against or f"fewer than {fewest_pairs} pairs of turns are too few to tell"
     return Verdict(against is None, against or "faster beyond noise", speed, latency, len(before), won, quality, errors)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from ray.bench.autotune_command import is_full_scope, task_of
 from ray.bench.command_line import parse_options
 from ray.bench.workload_file import load_workload
 from ray.config import config_from_mapping, load_config
+from tests.bench.polling import until
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "examples/config/ray.tiny.json")
@@ -156,3 +159,43 @@ def test_starting_settings_that_fail_end_the_search_with_1(tmp_path: Path) -> No
     assert "exit code 42" in ended.stderr
     assert "error: no such model" in ended.stderr
     assert not (tmp_path / "tuned.json").exists()
+
+
+@pytest.mark.integration
+def test_a_stopped_search_tells_its_ranking_and_leaves_nobody_behind(tmp_path: Path) -> None:
+    said, place = tmp_path / "stderr", tmp_path / "temporary"
+    place.mkdir()
+    words = ["--config", TINY, "--clients", "2", "--requests", "2000", "--max-candidates", "4"]
+    with said.open("wb") as stderr:
+        search = subprocess.Popen(
+            [sys.executable, "-m", "ray.bench", "autotune", *words],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(place)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+    try:
+        until(lambda: "2 of 4" in said.read_text() or search.poll() is not None)
+        search.send_signal(signal.SIGINT)
+        stdout, _ = search.communicate(timeout=60)
+    finally:
+        search.kill()
+    assert (search.returncode, stdout) == (130, b"")
+    told = said.read_text()
+    assert "(as in the config)" in told
+    assert told.endswith("ray.bench: stopped\n")
+    assert list(place.iterdir()) == []
+    assert processes_about(str(place)) == []
+
+
+def processes_about(path: str) -> list[str]:
+    """The running processes that have this path in their command."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdecimal() else ""
+        except OSError:
+            continue
+        if path in words:
+            found.append(words)
+    return found

@@ -6,7 +6,7 @@ import pytest
 
 from ray.bench.process import MeasurementError
 from ray.bench.tune_rungs import Standing
-from ray.bench.tune_search import NO_TIME, Outlook, Search, better_than_base, winner_of
+from ray.bench.tune_search import NO_TIME, Outlook, Search, better_than_base, clear_winner_of, winner_of
 from tests.bench.tune_fakes import FakeBox, candidates, no_one
 
 
@@ -104,6 +104,12 @@ def test_of_equals_the_base_is_kept() -> None:
     found = searched(box, "base", "a", "b")
     assert winner_of(found) is found[0]
     assert better_than_base(found) == []
+
+
+@pytest.mark.parametrize(("latency", "winner"), [(98.0, "base"), (90.0, "a"), (100.0, "base")])
+def test_a_change_that_gains_next_to_nothing_is_not_made(latency: float, winner: str) -> None:
+    found = searched(FakeBox({"base": 100, "a": latency}), "base", "a")
+    assert clear_winner_of(found).candidate.label == winner
 
 
 def test_alone_the_base_is_asked_once() -> None:

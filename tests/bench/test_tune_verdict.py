@@ -89,6 +89,11 @@ def test_one_lucky_start_does_not_win() -> None:
     assert not verdict.better
 
 
+def test_a_comparison_that_was_cut_short_concludes_nothing() -> None:
+    verdict = verdict_of(turns(100, pairs=1), turns(50, pairs=1), fewest_pairs=2)
+    assert (verdict.better, verdict.reason) == (False, "fewer than 2 pairs of turns are too few to tell")
+
+
 def test_five_answers_are_too_few_to_tell() -> None:
     verdict = verdict_of(turns(100, pairs=1, requests=5), turns(10, pairs=1, requests=5))
     assert (verdict.better, verdict.reason) == (False, "fewer than 6 answers on one side are too few to tell")

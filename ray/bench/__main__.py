@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         # First to stdout: a full disk must not cost the minutes of measuring.
         print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="", flush=True)
         if "output" in options:
-            write_outputs(options, shown.document, say_progress)
+            write_outputs(options, shown.document, shown.files, say_progress)
     except (MeasurementError, OSError) as error:
         print(f"ray.bench: {error}", file=sys.stderr)
         return EXIT_FAILED

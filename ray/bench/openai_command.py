@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray.bench import openai_bench
@@ -28,7 +29,7 @@ def add_openai_command(commands: Commands) -> None:
 def show_openai(options: argparse.Namespace) -> Shown:
     """Measure. Raises `MeasurementError`."""
     plan = openai_bench.QUICK if options.quick else openai_bench.FULL
-    facts = bench_facts(options)
+    facts = {**bench_facts(options), "model": Path(options.model).name}
     finish = watch()
     rows = openai_bench.measure_openai(plan, model_of(options), options.python, say_progress)
     return shown_rows(

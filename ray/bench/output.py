@@ -27,9 +27,11 @@ def add_output_options(command: Options, *, label: str = "the command's name") -
     command.add_argument("--history-dir", type=path_text, metavar="DIR", help="add the figures to a history in there")
 
 
-def write_outputs(options: argparse.Namespace, document: Mapping[str, object], progress: Progress) -> None:
-    """Write the report wherever the options say. Raises `MeasurementError` for what cannot be written; what comes
-    before it is written then."""
+def write_outputs(
+    options: argparse.Namespace, document: Mapping[str, object], files: Mapping[str, str], progress: Progress
+) -> None:
+    """Write the report wherever the options say, and the other files. Raises `MeasurementError` for what cannot be
+    written; what comes before it is written then."""
     if options.output is not None:
         write_file(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         progress(f"wrote {options.output}")
@@ -38,6 +40,9 @@ def write_outputs(options: argparse.Namespace, document: Mapping[str, object], p
     if options.html is not None:
         write_file(options.html, report_page(document))
         progress(f"wrote {options.html}")
+    for path, text in files.items():
+        write_file(path, text)
+        progress(f"wrote {path}")
 
 
 def history_line(document: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,6 @@ from ray.bench.prefix_bench import FULL, QUICK, PrefixPlan
 from ray.bench.prefix_report import PREFIX_KIND, panels, prefix_document, prefix_facts, prefix_text, rows_of
 from ray.bench.prefix_sides import LARGEST_CONTEXT, Shape
 from ray.bench.report import Report
-from ray.bench.report_file import write_file
 from ray.bench.shown import Shown, say_progress, watch
 from ray.bench.workload import ORDERS_PER_TURN
 
@@ -84,8 +83,11 @@ def show_prefix(options: argparse.Namespace) -> Shown:
     finish = watch()
     measured = prefix_bench.measure_prefix(plan, model, options.python, say_progress)
     report = Report(PREFIX_KIND, rows_of(plan, measured), {**facts, **finish()}, options.label or "prefix")
+    files = {}
     if options.plot is not None:
         title = "Latency of each request, directly and through Ray"
-        plot = scatter_svg(title, panels(measured), x_label="request, in order of asking", y_label="seconds")
-        write_file(options.plot, plot)
-    return Shown(prefix_text(report, plan, measured), prefix_document(report, plan, measured), bool(report.exceeded))
+        files[options.plot] = scatter_svg(
+            title, panels(measured), x_label="request, in order of asking", y_label="seconds"
+        )
+    document = prefix_document(report, plan, measured)
+    return Shown(prefix_text(report, plan, measured), document, bool(report.exceeded), files=files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray.bench.process import cpu_seconds_of_all, foreign_share, machine_ticks
 from ray.bench.report import Report, json_document, text_table
@@ -15,12 +15,13 @@ from ray.bench.report import Report, json_document, text_table
 class Shown:
     """A report in both forms. `missed`: a budget or target that was measured was not kept, or something got worse;
     `--check` makes that a failure. `broken`: not everything that was to be measured could be, or what was asserted does
-    not hold: that is one without being asked for."""
+    not hold: that is one without being asked for. `files`: more files that were asked for, text by path."""
 
     text: str
     document: Mapping[str, object]
     missed: bool
     broken: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def shown_rows(report: Report) -> Shown:

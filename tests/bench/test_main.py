@@ -158,3 +158,13 @@ def test_a_missed_target_is_only_a_failure_with_check_and_the_plot_is_written(
     document = json.loads(capsys.readouterr().out)
     assert document["exceeded"] == ["steady_ratio", "steady_ram_ratio", "cold_ram_ratio", "restart_ratio"]
     assert document["facts"]["model"] == "test_main.py"
+
+
+def test_a_plot_that_cannot_be_written_does_not_cost_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prefix_bench, "measure_prefix", _slow_ray)
+    assert command.main([*PREFIX, "--plot", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "through Ray" in shown.out
+    assert "cannot write" in shown.err

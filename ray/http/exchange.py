@@ -226,7 +226,7 @@ class Exchange:
     def start_answer(self, head: Head) -> None:
         with self._lock:
             self._head = head
-            self._tell_loop()
+        self._tell_loop()
 
     def deliver(self, data: bytes) -> None:
         """Hand a piece of the body over; waits while too much is unread."""
@@ -239,7 +239,7 @@ class Exchange:
                 raise ClientConnectionError("cancelled")
             self._chunks.append(data)
             self._unread += len(data)
-            self._tell_loop()
+        self._tell_loop()
 
     def end(self, error: ClientError | None) -> None:
         with self._lock:
@@ -247,10 +247,14 @@ class Exchange:
             if not self._aborted:
                 self._ended = True
                 self._error = error
-            self._tell_loop()
+        self._tell_loop()
 
     def _tell_loop(self) -> None:
-        """One wake-up covers everything that was handed over since the loop looked last."""
+        """One wake-up covers everything that was handed over since the loop looked last.
+
+        Called without the lock, which the loop wants as soon as it is awake. What was handed over before the flag is
+        read here is seen by whoever lowers the flag afterwards; the other way round there is one wake-up too many.
+        """
         if self._news_sent:
             return
         self._news_sent = True

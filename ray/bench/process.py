@@ -135,9 +135,9 @@ def _interrupts_deferred() -> Iterator[None]:
 
 @contextmanager
 def working_directory() -> Iterator[Path]:
-    """A temporary directory for servers. Those started since that still run at its end are ended first: an interrupt may
-    come between the start of a server and the block that stops it, and would otherwise leave it writing where nothing
-    is left. One directory may be opened inside another; servers of the outer one run on."""
+    """A temporary directory for servers. Those started since that still run at its end are ended first: an interrupt
+    may come between the start of a server and the block that stops it, and would otherwise leave it writing where
+    nothing is left. One directory may be opened inside another; servers of the outer one run on."""
     with tempfile.TemporaryDirectory(prefix="ray-bench-") as directory:
         before = len(_children)
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ray.bench.process import MeasurementError
+from ray.bench.progress import about_left
 from ray.bench.tune_rungs import (
     START_UNITS,
     Answers,
@@ -68,10 +69,7 @@ class Outlook:
 
     def about_left(self) -> str:
         """For a line of progress."""
-        left = self.left_s
-        if not left:
-            return ""
-        return f", about {left:.0f} s left" if left < 120 else f", about {left / 60:.0f} min left"
+        return about_left(self.left_s)
 
     def has_time_for(self, units: int, *, kept_for: str | None = None) -> bool:
         """Whether so much work fits into the limit, and after it the stage `kept_for`."""

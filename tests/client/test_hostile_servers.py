@@ -158,8 +158,9 @@ def test_given_a_server_that_falls_silent_when_the_time_is_over_then_the_error_n
 def test_given_a_stream_that_does_not_end_well_when_read_then_it_is_an_error(
     ask: Ask, said: Says, kind: type[RayClientError], words: str
 ) -> None:
+    waits_ms = 300 if said.then == "hold" else 30_000
     with server_that(said) as server, pytest.raises(kind, match=words):
-        ask(server.url, "stream", "A question.", response_body_limit_bytes=4000, timeout_ms=300)
+        ask(server.url, "stream", "A question.", response_body_limit_bytes=4000, timeout_ms=waits_ms)
 
 
 @both

@@ -110,7 +110,7 @@ def test_given_a_deadline_then_504_with_retry_after_and_the_slot_is_free_again(s
 
     assert (late.status, late.headers["retry-after"]) == (504, "5")
     assert error_of(late)["code"] == "request_timeout"
-    assert gauges(gateway)["inference.in_flight"] == 0
+    wait_until(lambda: gauges(gateway)["inference.in_flight"] == 0, PATIENCE_SECONDS, "the slot is free")
 
 
 def test_given_a_limit_of_two_then_the_third_is_429_and_says_when_to_come_back(start_gateway: StartGateway) -> None:

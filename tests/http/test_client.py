@@ -313,8 +313,12 @@ def test_given_a_silent_server_when_the_deadline_passes_then_it_is_a_timeout(ans
     async def main() -> None:
         async with setting() as (fake, client):
             fake.script("/x", answer)
+            deadline = Allowance(0.01)
+            asking = asyncio.create_task(client.request("GET", "/x", deadline=deadline, max_body_bytes=100))
+            await fake.wait_for("/x")
+            deadline.seconds = 0  # seen when it is looked at next, a hundredth of a second later
             with pytest.raises(ClientTimeout):
-                await get(client, seconds=0.03)
+                await asking
             await asyncio.wait_for(fake.requests[0].client_left.wait(), 30)
 
     run(main())

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -418,14 +419,17 @@ def test_given_many_chats_at_once_when_streamed_asynchronously_then_each_gets_it
 def test_given_a_deadline_when_it_passes_in_mid_stream_then_the_client_gets_the_error(
     able_server: LlamaServerProcess, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(patient_config(able_server, requestTimeoutMs=1_500))
+    gateway = start_gateway(patient_config(able_server, requestTimeoutMs=4_000))
     gateway.wait_ready()
-    with client_of(gateway) as client:
+    with client_of(gateway) as client, ExitStack() as afterwards:
+        stream = client.chat.completions.create(
+            model="smol", messages=STORY, max_tokens=256, stream=True, extra_body={"cache": False}
+        )
+        next(stream)
+        able_server.pause()  # however fast it is, the answer does not end before the deadline
+        afterwards.callback(able_server.resume)
         with pytest.raises(openai.APIError) as late:
-            for _ in client.chat.completions.create(
-                model="smol", messages=STORY, max_tokens=256, stream=True, extra_body={"cache": False}
-            ):
-                pass
+            list(stream)
         assert late.value.code == "request_timeout"
         with pytest.raises(openai.InternalServerError) as whole:
             client.chat.completions.create(model="smol", messages=STORY, max_tokens=256, extra_body={"cache": False})

@@ -309,7 +309,7 @@ def test_a_follower_outlives_the_leaders_deadline() -> None:
     async def main() -> None:
         go = asyncio.Event()
         house = House(FakeProvider(["a", go, STOP]))
-        leader = await house.ask(timeout_ms=30)
+        leader = await house.ask(timeout_ms=500)
         await leader.started()
         leaders_deadline = leader.deadline.at
         follower = await house.ask()
@@ -466,7 +466,7 @@ def test_one_deadline_covers_preparation_queue_and_generation(phase: str) -> Non
         if phase == "queue":
             other = await house.ask({"input": "first"})
             await until(lambda: house.provider.active == 1)
-        reader = await house.ask(timeout_ms=10)
+        reader = await house.ask(timeout_ms=200)
         error = await error_of(reader)
         assert (error.code, error.retry_after) == ("request_timeout", 5)
         assert error.details == {"phase": phase, "timeoutMs": house.config.scheduler.request_timeout_ms}

@@ -411,7 +411,7 @@ def test_given_a_backend_that_breaks_when_streamed_then_before_the_first_token_h
 
 def test_given_the_deadline_in_mid_stream_when_streamed_then_the_last_event_says_so() -> None:
     async def main() -> None:
-        settings: dict[str, object] = {"scheduler": {"requestTimeoutMs": 50, "batchWindowMs": 0}}
+        settings: dict[str, object] = {"scheduler": {"requestTimeoutMs": 1_000, "batchWindowMs": 0}}
         async with running(settings, provider=FakeProvider(["Hel", asyncio.Event(), STOP])) as ray:
             reply = await ray.post(CHAT, STREAMED)
             last = json.loads(SseDecoder().feed(reply.body)[-1][1])

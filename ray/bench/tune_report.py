@@ -18,6 +18,7 @@ from ray.config import Config, config_document
 AUTOTUNE_KIND = "autotune-report"
 SHOWN = 5
 LARGEST_REASON_CHARS = 2_000
+NOTHING = "Nothing can be recommended: the starting settings failed in the comparison."
 _NOT_RANKED: tuple[tuple[Outcome, str], ...] = (
     ("failed", "failed"),
     ("cut off", "given up: far too slow"),
@@ -62,7 +63,7 @@ def findings_text(found: Findings, facts: Mapping[str, str]) -> str:
     if found.patch is not None:
         shown += [_recommendation(found), json.dumps(found.patch, indent=2)]
     else:
-        shown.append("Nothing can be recommended.")
+        shown.append(NOTHING)
     return "\n".join(shown) + "\n"
 
 
@@ -169,8 +170,8 @@ def findings_document(found: Findings, label: str, facts: Mapping[str, str]) -> 
             "schedulerResults": [_result(one, launch=False) for one in found.scheduler],
             "comparison": None if comparison is None else comparison.document(),
             "earlierComparisons": earlier or None,
-            "recommendedPatch": found.patch,
-            "notes": found.notes or None,
+            "recommendedPatch": found.patch or {},
+            "notes": [*found.notes, *([NOTHING] if found.failed else [])] or None,
         },
     )
 

@@ -145,7 +145,7 @@ def _scheduler_sweep(
         return [Candidate(whole_label(best.config, task.full), best.config)] if on_other_launch else []
     standings = [Standing(candidate) for candidate in candidates]
     found.scheduler = standings
-    progress(f"{len(candidates)} schedulers to try: all that can differ with {task.load.clients} clients")
+    progress(f"{len(candidates)} schedulers to try; what {task.load.clients} at once cannot notice is left out")
     with asks.schedulers(best.config) as ask:
         _warm(ask, candidates[0], sizes[0], outlook)
         Search(SCHEDULER, task.items, task.requests, ask, outlook, progress).run(standings)

@@ -49,7 +49,7 @@ class Ground:
     environ: Mapping[str, str]
     backend_environ: Mapping[str, str]
     directory: Path
-    ready_limit_s: float = READY_SECONDS
+    ready_limit_s: float = 2 * READY_SECONDS  # `wait_until_ready` has a limit of its own, and then says why
     _longest_ready_s: float = field(default=0.0, init=False)
 
     def ask_gateway(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:

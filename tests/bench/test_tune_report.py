@@ -6,7 +6,7 @@ import json
 
 from ray.bench.tune_duel import Duel, Ring
 from ray.bench.tune_patch import patch_between
-from ray.bench.tune_report import Findings, findings_document, findings_text, ranking_text
+from ray.bench.tune_report import NOTHING, Findings, findings_document, findings_text, ranking_text
 from ray.bench.tune_rungs import Standing
 from ray.bench.tune_search import Search
 from ray.bench.workload_file import load_workload
@@ -92,8 +92,9 @@ def test_without_a_patch_nothing_is_recommended() -> None:
     found = found_by(box())
     found.patch = None
     assert found.failed
-    assert findings_text(found, {}).endswith("Nothing can be recommended.\n")
-    assert "recommendedPatch" not in findings_document(found, "mine", {})
+    assert findings_text(found, {}).endswith(f"{NOTHING}\n")
+    document = findings_document(found, "mine", {})
+    assert (document["recommendedPatch"], document["notes"]) == ({}, [NOTHING])
 
 
 def test_an_interrupted_search_shows_the_ranking_so_far() -> None:

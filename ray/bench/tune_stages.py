@@ -88,7 +88,15 @@ def tune(task: Task, asks: Asks, memory: Memory | None, ring: Ring, found: Findi
     best = start
     if task.full:
         best = _launch_sweep(task, asks, memory, outlook, found, progress) or start
-    rivals = _scheduler_sweep(task, asks, best, outlook, found, progress)
+    try:
+        rivals = _scheduler_sweep(task, asks, best, outlook, found, progress)
+    except MeasurementError as error:
+        if best is start:
+            raise
+        told = f"{best.label} was the best launch profile and could not be measured again: {first_line(str(error))}"
+        found.notes.append(told)
+        progress(told)
+        rivals = _scheduler_sweep(task, asks, start, outlook, found, progress)
     for rival in rivals[:MOST_DUELS]:
         outlook.ahead[COMPARISON] = ring.units
         if found.duels and not ring.has_time:

@@ -166,6 +166,19 @@ def test_a_base_that_fails_ends_everything() -> None:
     assert len(machine.launched) == 1
 
 
+def test_a_best_launch_profile_that_fails_later_gives_way_to_the_starting_one() -> None:
+    def latency(config: Config) -> float:
+        return 100.0 + 50 * (launch_of(config).threads - 1) + config.scheduler.batch_window_ms
+
+    machine = Machine(latency)
+    machine.broken = lambda config: bool(machine.backends) and launch_of(config).threads == 1
+    found = tuned(machine)
+    assert [launch.threads for launch in machine.backends] == [1, 2]
+    assert found.patch == {"scheduler": {"batchWindowMs": 0}}
+    (note,) = found.notes
+    assert note.startswith("ctx3072-p2-t1-b256-u128 was the best launch profile and could not be measured again")
+
+
 def test_a_base_that_fails_in_the_proof_leaves_no_recommendation() -> None:
     machine = Machine(lambda config: 100.0 - config.scheduler.concurrency)
 

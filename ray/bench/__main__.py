@@ -13,7 +13,7 @@ from types import FrameType
 
 from ray.bench.command_line import parse_options
 from ray.bench.commands import COMMANDS
-from ray.bench.output import write_outputs
+from ray.bench.output import require_outputs, write_outputs
 from ray.bench.process import MeasurementError
 from ray.bench.shown import say_progress
 
@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     # SIGTERM ends the bench like Ctrl-C does: the servers it started must not outlive it.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        require_outputs(options)
         shown = COMMANDS[options.command].show(options)
         # First to stdout: a full disk must not cost the minutes of measuring.
         print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="", flush=True)

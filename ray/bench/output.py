@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 
 from ray.bench.option_values import label_text, path_text
-from ray.bench.report_file import append_history, write_file
+from ray.bench.process import MeasurementError
+from ray.bench.report_file import append_history, require_writable, write_file
 from ray.bench.report_page import report_page
 
 # Lists of single measurements, at any depth: a history with them would hold a few reports only.
 _MEASUREMENTS = frozenset({"samples", "queue", "passes", "pairs", "candidates"})
+# The options of any command that name a file, or a directory, to be written.
+_FILES = ("output", "html", "write_baseline", "plot", "write")
+_DIRECTORIES = ("history_dir", "output_dir")
 
 Progress = Callable[[str], None]
 # What has options like a parser or a group of them.
@@ -27,22 +33,49 @@ def add_output_options(command: Options, *, label: str = "the command's name") -
     command.add_argument("--history-dir", type=path_text, metavar="DIR", help="add the figures to a history in there")
 
 
+def require_outputs(options: argparse.Namespace) -> None:
+    """Look whether everything can be written that the options ask for, before it is measured for minutes. Raises
+    `MeasurementError` for the first that cannot."""
+    for name in _FILES:
+        path = getattr(options, name, None)
+        if path is None:
+            continue
+        if Path(path).is_dir():
+            raise MeasurementError(f"cannot write {path}: it is a directory; name a file")
+        require_writable(Path(path).parent)
+    for name in _DIRECTORIES:
+        path = getattr(options, name, None)
+        if path is not None:
+            require_writable(Path(path))
+
+
 def write_outputs(
     options: argparse.Namespace, document: Mapping[str, object], files: Mapping[str, str], progress: Progress
 ) -> None:
     """Write the report wherever the options say, and the other files. Raises `MeasurementError` for what cannot be
-    written; what comes before it is written then."""
+    written, after everything else has been."""
+    problems = []
+
+    def attempt(write: Callable[[], None], path: str) -> None:
+        try:
+            write()
+        except MeasurementError as error:
+            problems.append(str(error))
+        else:
+            progress(f"wrote {path}")
+
     if options.output is not None:
-        write_file(options.output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        progress(f"wrote {options.output}")
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        attempt(partial(write_file, options.output, text), options.output)
     if options.history_dir is not None:
-        append_history(options.history_dir, str(document["kind"]), history_line(document))
+        kind, line = str(document["kind"]), history_line(document)
+        attempt(partial(append_history, options.history_dir, kind, line), f"a line into {options.history_dir}")
     if options.html is not None:
-        write_file(options.html, report_page(document))
-        progress(f"wrote {options.html}")
+        attempt(lambda: write_file(options.html, report_page(document)), options.html)
     for path, text in files.items():
-        write_file(path, text)
-        progress(f"wrote {path}")
+        attempt(partial(write_file, path, text), path)
+    if problems:
+        raise MeasurementError("; ".join(problems))
 
 
 def history_line(document: Mapping[str, object]) -> dict[str, object]:

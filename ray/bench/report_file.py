@@ -29,6 +29,20 @@ def write_file(path: str, text: str) -> None:
         raise MeasurementError(f"cannot write {path}: {error.strerror}") from error
 
 
+def require_writable(directory: Path) -> None:
+    """Look in advance whether files can be put into `directory`, or it can be made; nothing stays of the look. Raises
+    `MeasurementError`."""
+    place = directory.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        # Tried instead of asked: root may write everywhere, it seems, and then a mount is read-only.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise MeasurementError(f"cannot write into {directory}: {place}: {error.strerror}") from error
+
+
 def append_history(directory: str, kind: str, document: Mapping[str, object]) -> None:
     """Add one line to `<directory>/<kind>.jsonl`. Past 8 MiB the oldest lines go, down to 6 MiB.
 

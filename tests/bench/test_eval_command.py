@@ -175,12 +175,12 @@ def test_errors_count_as_nothing_scored(asked: Asked, capsys: pytest.CaptureFixt
 
 
 def test_a_gateway_that_answered_nothing_or_went_away_ends_with_1(
-    asked: Asked, capsys: pytest.CaptureFixture[str]
+    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked.broken_off = "the gateway is gone"
     assert command.main(["eval"]) == 1
     assert "BROKEN OFF" in capsys.readouterr().out
-    assert command.main(["eval", "--write-baseline", "/no/such/directory/for/box.json"]) == 1
+    assert command.main(["eval", "--write-baseline", str(tmp_path / "new/box.json")]) == 1
     shown = capsys.readouterr()
     assert "no baseline written" in shown.err
     assert "BROKEN OFF" in shown.out, "what was measured is shown all the same"

@@ -163,8 +163,12 @@ def test_a_missed_target_is_only_a_failure_with_check_and_the_plot_is_written(
 def test_a_plot_that_cannot_be_written_does_not_cost_the_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(prefix_bench, "measure_prefix", _slow_ray)
-    assert command.main([*PREFIX, "--plot", str(tmp_path)]) == 1
+    def measure(*given: object) -> object:
+        (tmp_path / "plot.svg").mkdir()
+        return _slow_ray(*given)
+
+    monkeypatch.setattr(prefix_bench, "measure_prefix", measure)
+    assert command.main([*PREFIX, "--plot", str(tmp_path / "plot.svg")]) == 1
     shown = capsys.readouterr()
     assert "through Ray" in shown.out
     assert "cannot write" in shown.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -53,14 +54,64 @@ def test_the_page_of_a_written_report_is_the_page_that_was_written_with_it(tmp_p
     assert later.read_text() == page.read_text()
 
 
-def test_what_cannot_be_written_is_a_failure_that_does_not_cost_the_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["gateway", "--output", "file/report.json"],
+        ["gateway", "--html", "file/deeper/page.html"],
+        ["gateway", "--history-dir", "file"],
+        ["gateway", "--output", "."],
+        ["gateway", "--output", "/proc/report.json"],
+        ["run", "--write-baseline", "file/box.json", "--no-cache"],
+        ["eval", "--write-baseline", "file/box.json", "--workload", "w.jsonl"],
+        ["peers", "--peer", "http://h", "--output-dir", "file/d"],
+    ],
+)
+def test_what_cannot_be_written_is_known_before_anything_is_measured(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    assert command.main(["gateway", "--json", "--output", str(tmp_path / "file" / "report.json")]) == 1
+    never = dataclasses.replace(COMMANDS[argv[0]], show=lambda options: pytest.fail("it was measured"))
+    monkeypatch.setitem(COMMANDS, argv[0], never)
+    assert command.main(argv) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_looking_in_advance_makes_nothing_and_leaves_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("of yesterday")
+
+    def measure(*_: object) -> list[Row]:
+        assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+        assert report.read_text() == "of yesterday"
+        return [Row("x", "X", "ms", single(1.0))]
+
+    monkeypatch.setattr(gateway_bench, "measure_gateway", measure)
+    argv = ["--output", str(report), "--html", str(tmp_path / "new/page.html"), "--history-dir", str(tmp_path / "h")]
+    assert command.main(["gateway", *argv]) == 0
+    assert json.loads(report.read_text())["kind"] == "gateway-bench"
+
+
+def test_a_file_that_cannot_be_written_after_all_costs_neither_the_report_nor_the_other_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, page, history = (tmp_path / name for name in ("report.json", "page.html", "h"))
+
+    def measure(*_: object) -> list[Row]:
+        report.mkdir()
+        return [Row("x", "X", "ms", single(1.0))]
+
+    monkeypatch.setattr(gateway_bench, "measure_gateway", measure)
+    argv = ["--json", "--output", str(report), "--html", str(page), "--history-dir", str(history)]
+    assert command.main(["gateway", *argv]) == 1
     shown = capsys.readouterr()
     assert json.loads(shown.out)["kind"] == "gateway-bench"
-    assert "cannot write" in shown.err
+    assert f"cannot write {report}" in shown.err
+    assert "<h1>" in page.read_text()
+    assert (history / "gateway-bench.jsonl").is_file()
 
 
 def test_a_line_of_history_has_the_figures_but_no_single_measurement_at_any_depth() -> None:

@@ -3,6 +3,10 @@
 A started gateway gets a copy of the config with another port and without durable jobs, so that it can run beside the
 one in production and never touches its jobs. It listens on the loopback interface, sees no `RAY_*` variables, and gets
 only those secrets that its config names. Its backend is not started.
+
+The prefix store stays on, because what a gateway delivers depends on it, and in its directory, because that is where
+the backend writes. A gateway in production that has the directory open keeps it; the copy then measures without a
+store, and says so.
 """
 
 from __future__ import annotations
@@ -112,12 +116,15 @@ def child_environment(config: Config, environ: Mapping[str, str]) -> dict[str, s
 
 
 async def wait_until_ready(target: Target, progress: Progress) -> None:
-    """Return when `/readyz` says so. Raises `MeasurementError` when nobody is there or gets ready in time."""
+    """Return when `/readyz` says so; of a started gateway it is told when its prefix store is not in use. Raises
+    `MeasurementError` when nobody is there or gets ready in time."""
     began, told = time.monotonic(), False
     async with AsyncRayClient(target.url, max_connections=1, timeout_ms=PROBE_MS) as client:
         while True:
             try:
                 await client.readyz()
+                if target.server is not None:
+                    await _tell_of_store(client, progress)
                 return
             except RayConnectionError as error:
                 reason, limit = str(error), START_SECONDS if target.server is not None else 0.0
@@ -136,3 +143,14 @@ async def wait_until_ready(target: Target, progress: Progress) -> None:
                 progress("waiting until the gateway is ready")
                 told = True
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def _tell_of_store(client: AsyncRayClient, progress: Progress) -> None:
+    """A store that is configured and not in use makes other figures than the config promises."""
+    try:
+        store = (await client.health()).get("prefixStore")
+    except RayClientError:
+        # What keeps it from answering is told by the first request.
+        return
+    if isinstance(store, Mapping) and store.get("active") is False:
+        progress(f"measured WITHOUT the prefix store of the config: {store.get('reason')}")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +22,7 @@ from ray.bench.gateway_under_test import (
 from ray.bench.process import MeasurementError, free_port
 from ray.client import AsyncRayClient
 from ray.config import Config, config_from_mapping
+from tests.fakes.llama_server import FakeLlamaServer
 
 ROOT = Path(__file__).parents[2]
 GUARDED = config_from_mapping({"profile": "tiny", "auth": {"enabled": True, "apiKeyEnv": "RAY_API_KEYS"}})
@@ -67,6 +69,11 @@ def test_the_copy_listens_elsewhere_and_has_no_durable_jobs() -> None:
     assert copied.model == config.model
 
 
+def test_the_copy_keeps_the_prefix_store_where_its_backend_writes() -> None:
+    config = config_from_mapping({"profile": "sub1b", "prefixStore": {"enabled": True, "storageDir": "/var/lib/p"}})
+    assert config_from_mapping(copied_config(config, 4_711)).prefix_store == config.prefix_store
+
+
 def test_the_child_sees_no_settings_and_only_the_secrets_of_its_config() -> None:
     environ = {"PATH": "/bin", "RAY_PORT": "1", "RAY_API_KEYS": "k", "HOME": "/root", "OTHER_KEY": "s"}
     assert set(child_environment(OPEN, environ)) == {"PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
@@ -107,3 +114,29 @@ def test_a_gateway_that_does_not_start_says_why() -> None:
         started_gateway(config, {"PATH": os.environ["PATH"]}, sys.executable) as target,
     ):
         asyncio.run(wait_until_ready(target, print))
+
+
+@pytest.mark.integration
+def test_beside_a_gateway_that_uses_the_prefix_store_a_copy_measures_without_it_and_says_so(tmp_path: Path) -> None:
+    async def main() -> tuple[list[str], list[str]]:
+        first: list[str] = []
+        second: list[str] = []
+        async with FakeLlamaServer() as fake:
+            fake.slots.directory = tmp_path
+            sections = {
+                "model": {
+                    "adapter": {"baseUrl": fake.base_url, "launchProfile": {"port": urlsplit(fake.base_url).port}}
+                },
+                "prefixStore": {"enabled": True, "storageDir": str(tmp_path)},
+            }
+            config = config_from_mapping({"profile": "sub1b", **sections})
+            with started_gateway(config, os.environ, sys.executable) as target:
+                await wait_until_ready(target, first.append)
+                with started_gateway(config, os.environ, sys.executable) as beside:
+                    await wait_until_ready(beside, second.append)
+        return first, second
+
+    tmp_path.chmod(0o700)
+    first, second = asyncio.run(main())
+    assert not any("prefix store" in line for line in first)
+    assert any("WITHOUT the prefix store" in line and "used by another gateway" in line for line in second)

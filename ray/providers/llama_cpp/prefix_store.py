@@ -250,7 +250,7 @@ class PrefixStore:
 
     async def close(self) -> None:
         """Finish what is being written."""
-        await self._snapshots.settle()
+        await self._snapshots.close()
         await self._disk.close()
 
     # -- the backend

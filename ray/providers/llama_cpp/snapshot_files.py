@@ -7,10 +7,14 @@ its inode, size or times have changed. A power cut may leave anything behind; th
 synced. The manifest's modification time is when the snapshot was last used.
 
 Every name is opened relative to the directory's descriptor and never through a symbolic link.
+
+One process uses a directory at a time: two would delete each other's unfinished files, and whoever shares a directory
+shares a backend, whose slots have one owner. The directory itself is locked (flock), until the process ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -78,13 +82,16 @@ class SnapshotFiles:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self._lock: int | None = None
 
     def open(self) -> Inventory:
-        """Make the directory if need be, check that it is private, delete what a crash has left, and list the rest.
+        """Make the directory if need be, take it for this process alone, check that it is private, delete what a crash
+        has left, and list the rest.
 
         Raises `DirectoryRefused`.
         """
         self.make()
+        self._take()
         with self._opened() as directory:
             names = os.listdir(directory)
             unknown = [name for name in names if not _is_ours(name)]
@@ -161,6 +168,29 @@ class SnapshotFiles:
         """Remove what a failed save has left."""
         with self._opened() as directory:
             _unlink(directory, unfinished_name(key))
+
+    def close(self) -> None:
+        """Leave the directory to others."""
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            os.close(lock)
+
+    def _take(self) -> None:
+        self.close()
+        lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise DirectoryRefused(
+                f"{self.directory} is used by another gateway: stop that one, or give this one a llama-server and a "
+                "prefixStore.storageDir of its own"
+            ) from None
+        except OSError:
+            # A file system without locks is used as if nobody else did.
+            os.close(lock)
+            return
+        self._lock = lock
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

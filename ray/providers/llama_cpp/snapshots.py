@@ -172,6 +172,11 @@ class Snapshots:
         while self._adopting or self._background:
             await asyncio.wait([*self._adopting.values(), *self._background])
 
+    async def close(self) -> None:
+        """The same, and the directory is left to others."""
+        await self.settle()
+        self._files.close()
+
     async def _adopt(self, key: str, tokens: int, read_ms: int) -> None:
         try:
             snapshot = await self._disk.run(lambda: self._files.adopt(key, tokens, read_ms))

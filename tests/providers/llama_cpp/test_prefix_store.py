@@ -154,7 +154,7 @@ def test_given_a_restart_of_both_when_asked_then_the_first_request_restores(tmp_
     async def main() -> None:
         async with shop(tmp_path) as at:
             await saved(at)
-            epoch = at.provider.slots_epoch
+            await at.provider.close()
             at.fake.slots.forget()
             at.fake.props["media_marker"] = "second start"
             again = Shop(at.fake, provider_of(at.fake, tmp_path, watch := Watch()), watch, tmp_path)
@@ -163,10 +163,42 @@ def test_given_a_restart_of_both_when_asked_then_the_first_request_restores(tmp_
             # What reading it took is remembered, too.
             assert watch.seconds > 0
             await again.provider.close()
-            # The one that went on running notices as well, as soon as it looks.
+
+    run(main())
+
+
+def test_given_a_restart_of_the_backend_alone_when_looked_at_then_it_is_noticed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            epoch = at.provider.slots_epoch
+            at.fake.slots.forget()
+            at.fake.props["media_marker"] = "second start"
             await at.provider.health()
             assert use_of(await at.ask("six", hot=True)).state == "restored"
             assert at.provider.slots_epoch > epoch
+
+    run(main())
+
+
+def test_given_a_gateway_that_uses_the_store_when_another_starts_beside_it_then_only_the_first_has_it(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as at:
+            await saved(at)
+            half = tmp_path / f"{'f' * 64}.kv.part"
+            half.write_bytes(b"being written")
+            beside = provider_of(at.fake, tmp_path, Watch())
+            await beside.warm()
+            health = beside.prefix_health()
+            assert health is not None
+            assert health["active"] is False
+            assert "used by another gateway" in str(health["reason"])
+            assert beside.assignable_slots is None
+            assert half.exists(), "the unfinished files of a running gateway are its own"
+            assert use_of(await at.ask("seven", hot=False)).state == "restored"
+            await beside.close()
 
     run(main())
 

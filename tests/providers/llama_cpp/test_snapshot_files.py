@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -69,11 +71,38 @@ def test_given_a_link_in_place_of_the_directory_when_opened_then_it_is_refused(t
         SnapshotFiles(str(tmp_path / "link")).open()
 
 
+def test_given_a_directory_in_use_when_another_opens_it_then_it_is_refused_until_the_first_has_gone(
+    files: SnapshotFiles,
+) -> None:
+    unfinished = Path(files.directory, unfinished_name(KEY))
+    unfinished.write_bytes(b"being written")
+    other = SnapshotFiles(files.directory)
+    with pytest.raises(DirectoryRefused, match="used by another gateway"):
+        other.open()
+    assert unfinished.exists()
+    files.open()
+    files.close()
+    other.open()
+    assert not unfinished.exists()
+    other.close()
+
+
+def test_given_a_file_system_without_locks_when_opened_then_the_directory_is_used_all_the_same(
+    files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert SnapshotFiles(files.directory).open().snapshots == ()
+
+
 def test_given_a_saved_snapshot_when_the_process_starts_again_then_it_is_there_and_verified(
     files: SnapshotFiles,
 ) -> None:
     snapshot = saved(files)
     assert (snapshot.size, snapshot.tokens) == (len(DATA), 7)
+    files.close()
     [found] = SnapshotFiles(files.directory).open().snapshots
     assert found.marks is None
     assert files.verified(found) == snapshot

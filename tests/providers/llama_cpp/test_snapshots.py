@@ -65,7 +65,7 @@ async def desk(tmp_path: Path, max_bytes: int = 100) -> AsyncIterator[Desk]:
     try:
         yield made
     finally:
-        await made.index.settle()
+        await made.index.close()
         await made.disk.close()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, NoReturn, get_args
 
@@ -53,7 +53,8 @@ class TaskProfile:
 
 @dataclass(frozen=True, slots=True)
 class TaskCatalog:
-    """The profiles of an application, checked when it is made. `default_profile_id`: for requests that name none."""
+    """The profiles of an application, checked and copied when it is made. `default_profile_id`: for requests that name
+    none."""
 
     profiles: tuple[TaskProfile, ...]
     default_profile_id: str | None = None
@@ -70,15 +71,17 @@ class TaskCatalog:
             _refuse(
                 "defaultProfileId", f"the catalog has no profile {_shown(self.default_profile_id)} to be the default"
             )
+        object.__setattr__(self, "profiles", tuple(_copied(profile) for profile in self.profiles))
 
     def profile(self, profile_id: str | None = None) -> TaskProfile:
-        """The profile of this id; without one the catalog's default, else `draft`. Raises `invalid_request`."""
+        """A copy of the profile of this id; without one the catalog's default, else `draft`. Raises
+        `invalid_request`."""
         wanted = profile_id if profile_id is not None else self.default_profile_id or "draft"
         found = next((profile for profile in self.profiles if profile.id == wanted), None)
         if found is None:
             known = truncated(", ".join(profile.id for profile in self.profiles), 1_000)
             _refuse("profileId", f"there is no task profile {_shown(wanted)}: the catalog has {known}")
-        return found
+        return _copied(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +113,21 @@ def plan_task(
     *,
     mode: Mode = "defaults",
     metadata: Mapping[str, str] | None = None,
+    dedupe_policy: DedupePolicy | None = None,
     catalog: TaskCatalog | None = None,
 ) -> TaskPlan:
     """A full request out of a profile and what is special about this one.
 
     `mode`: with `defaults` what the request says wins, with `profile` what the profile says. `metadata` goes over that
-    of the profile and of the request. Raises RayError `invalid_request`.
+    of the profile and of the request. `dedupe_policy`: instead of the profile's, in both modes; a key that the request
+    has stays. Raises RayError `invalid_request`.
     """
     profile = (catalog or DEFAULT_TASKS).profile(profile_id)
     if mode not in get_args(Mode):
         _refuse("mode", "mode must be defaults or profile")
+    if dedupe_policy is not None:
+        _one_of("dedupePolicy", dedupe_policy, get_args(DedupePolicy), "of the plan")
+    dedupe = dedupe_policy or profile.dedupe_policy
     asked = dict(request)
     own = _metadata(asked.get("metadata", {}), "metadata")
     options = _metadata(metadata or {}, "options.metadata")
@@ -129,11 +137,16 @@ def plan_task(
     planned = {**_settings(profile), **asked} if mode == "defaults" else {**asked, **_settings(profile)}
     planned["cache"] = policy == "read-write"
     planned["metadata"] = _merged(profile, own, options, lane, policy)
-    key = _dedupe_key(planned, profile)
+    key = _dedupe_key(planned, profile, dedupe)
     if key is not None:
         planned["dedupeKey"] = key
-    execution = Execution(profile.id, profile.task, mode, lane, profile.timeout_ms, policy, profile.dedupe_policy, key)
+    execution = Execution(profile.id, profile.task, mode, lane, profile.timeout_ms, policy, dedupe, key)
     return TaskPlan(profile, planned, execution)
+
+
+def _copied(profile: TaskProfile) -> TaskProfile:
+    """The same with metadata of its own, so that nobody who changes it changes a catalog."""
+    return replace(profile, metadata=dict(profile.metadata))
 
 
 def _settings(profile: TaskProfile) -> dict[str, object]:
@@ -190,14 +203,14 @@ def _merged(
     return merged
 
 
-def _dedupe_key(planned: Mapping[str, object], profile: TaskProfile) -> str | None:
-    """The request's own; else, if the profile wants one, the same for the same work, however long its answer may be."""
+def _dedupe_key(planned: Mapping[str, object], profile: TaskProfile, policy: DedupePolicy) -> str | None:
+    """The request's own; else, if the policy wants one, the same for the same work, however long its answer may be."""
     own = planned.get("dedupeKey")
     if own is not None:
         if not isinstance(own, str):
             _refuse("dedupeKey", "dedupeKey must be a string")
         return own
-    if profile.dedupe_policy == "none":
+    if policy == "none":
         return None
     work = [
         profile.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 
@@ -210,3 +210,39 @@ def test_given_a_request_that_no_plan_can_carry_when_planned_then_it_is_refused(
     with pytest.raises(RayError) as refusal:
         plan_task(asked, "classify")
     assert refusal.value.code == "invalid_request"
+
+
+@pytest.mark.parametrize("mode", ["defaults", "profile"])
+def test_given_a_dedupe_policy_when_planned_then_it_stands_for_the_profiles(
+    mode: Literal["defaults", "profile"],
+) -> None:
+    joined = plan_task(MAIL, "draft", mode=mode, dedupe_policy="profile-input")
+    assert joined.execution.dedupe_policy == "profile-input"
+    assert joined.execution.dedupe_key is not None
+    assert joined.request["dedupeKey"] == joined.execution.dedupe_key
+    alone = plan_task(MAIL, "classify", mode=mode, dedupe_policy="none")
+    assert (alone.execution.dedupe_policy, alone.execution.dedupe_key) == ("none", None)
+    assert "dedupeKey" not in alone.request
+    assert alone.profile.dedupe_policy == "profile-input", "the profile is what it was"
+
+
+def test_given_a_key_of_its_own_when_planned_without_joining_then_the_request_keeps_it() -> None:
+    plan = plan_task({**MAIL, "dedupeKey": "mine"}, "classify", dedupe_policy="none")
+    assert (plan.request["dedupeKey"], plan.execution.dedupe_key) == ("mine", "mine")
+
+
+def test_given_an_unknown_dedupe_policy_when_planned_then_it_is_named() -> None:
+    with pytest.raises(RayError) as refused:
+        plan_task(MAIL, dedupe_policy=cast(Literal["none"], "all"))
+    assert refused.value.details == {"field": "dedupePolicy"}
+
+
+def test_given_a_profile_that_was_handed_out_when_its_metadata_is_changed_then_no_other_plan_is() -> None:
+    before = plan_task(MAIL, "classify").request["metadata"]
+    for profile in (plan_task(MAIL, "classify").profile, DEFAULT_TASKS.profile("classify")):
+        cast(dict[str, str], profile.metadata)["promptFamily"] = "changed"
+    assert plan_task(MAIL, "classify").request["metadata"] == before
+    mine = {"team": "one"}
+    catalog = TaskCatalog((replace(DEFAULT_TASKS.profile("draft"), metadata=mine),))
+    mine["team"] = "x" * 2_000
+    assert cast(dict[str, str], plan_task(MAIL, catalog=catalog).request["metadata"])["team"] == "one"

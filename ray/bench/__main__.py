@@ -11,6 +11,7 @@ import signal
 import sys
 from types import FrameType
 
+from ray.bench.aligned import for_terminal
 from ray.bench.command_line import parse_options
 from ray.bench.commands import COMMANDS
 from ray.bench.output import require_outputs, write_outputs
@@ -31,11 +32,12 @@ def main(argv: list[str] | None = None) -> int:
         require_outputs(options)
         shown = COMMANDS[options.command].show(options)
         # First to stdout: a full disk must not cost the minutes of measuring.
-        print(json.dumps(shown.document, indent=2) + "\n" if options.json else shown.text, end="", flush=True)
+        report = json.dumps(shown.document, indent=2) + "\n" if options.json else for_terminal(shown.text)
+        print(report, end="", flush=True)
         if "output" in options:
             write_outputs(options, shown.document, shown.files, say_progress)
     except (MeasurementError, OSError) as error:
-        print(f"ray.bench: {error}", file=sys.stderr)
+        print(f"ray.bench: {for_terminal(str(error))}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("ray.bench: stopped", file=sys.stderr)

@@ -13,17 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray.bench.aligned import one_line
 from ray.bench.figures import Figure, median, single
 from ray.bench.process import MeasurementError
 from ray.bench.report import Row, envelope
 from ray.bench.run_report import LARGEST_REPORT_BYTES, Part, RunReport, Sample
 from ray.bench.workload_file import Item, Workload
+from ray.errors import truncated
 from ray.types import as_json
 
 EVAL_KIND = "eval-report"
 EVAL_VERSION = 1
 NO_FAMILY = "other"
 ALL = "all"
+MAX_FAMILY_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,12 @@ class FamilyChange:
 
 
 def family_of(item: Item) -> str:
-    """The item's `metadata.promptFamily`, else its template, else `other`."""
+    """The item's `metadata.promptFamily`, else its template, else `other`; on one line."""
     metadata = item.fields.get("metadata")
     named = metadata.get("promptFamily") if isinstance(metadata, Mapping) else None
     for name in (named, item.fields.get("templateId")):
         if isinstance(name, str) and name.strip():
-            return name.strip()
+            return truncated(one_line(name.strip()), MAX_FAMILY_CHARS)
     return NO_FAMILY
 
 
@@ -172,16 +175,17 @@ def _family_document(one: FamilyFigures) -> dict[str, object]:
 def rows_of(report: EvalReport) -> list[Row]:
     """Score, pass rate and latency of every family and of the whole: what two reports are compared by."""
     rows = []
-    for one in (report.total, *report.families):
+    # The whole has ids of its own: a family may be called `all`.
+    for place, one in (("", report.total), *((f":{one.family}", one) for one in report.families)):
         # No spread: the items of a family are not repetitions of each other.
         score = single(one.score_avg)
-        rows.append(Row(f"score:{one.family}", f"score, {one.family}", "", score, more_is_better=True))
+        rows.append(Row(f"score{place}", f"score, {one.family}", "", score, more_is_better=True))
         # Counted over its requests, so two reports can tell a difference from chance.
         passed = Figure(one.pass_rate, one.pass_rate, one.pass_rate, one.n)
-        rows.append(Row(f"passed:{one.family}", f"passed, {one.family}", "%", passed, more_is_better=True))
+        rows.append(Row(f"passed{place}", f"passed, {one.family}", "%", passed, more_is_better=True))
         latency = None if one.latency_p50_ms is None else single(one.latency_p50_ms)
         note = "no answer" if latency is None else None
-        rows.append(Row(f"latency:{one.family}", f"latency p50, {one.family}", "ms", latency, note=note))
+        rows.append(Row(f"latency{place}", f"latency p50, {one.family}", "ms", latency, note=note))
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ray.bench.aligned import aligned, counted
+from ray.bench.aligned import aligned, counted, one_line
 from ray.bench.eval_report import EvalReport, FamilyChange, FamilyFigures, family_changes
 from ray.bench.report import number
 from ray.bench.run_report import RunReport, Sample
@@ -35,6 +35,8 @@ def eval_text(report: EvalReport) -> str:
 
 
 def _cells(one: FamilyFigures) -> tuple[str, ...]:
+    # A prompt without a token there is not: such a backend does not count.
+    tokens = (str(one.prompt_tokens), str(one.completion_tokens)) if one.prompt_tokens else (_NOT_KNOWN, _NOT_KNOWN)
     return (
         one.family,
         str(one.n),
@@ -43,8 +45,7 @@ def _cells(one: FamilyFigures) -> tuple[str, ...]:
         f"{one.score_avg:.1f}",
         f"{one.valid_json} of {one.json_expected}" if one.json_expected else "",
         _NOT_KNOWN if one.latency_p50_ms is None else number(one.latency_p50_ms),
-        str(one.prompt_tokens),
-        str(one.completion_tokens),
+        *tokens,
     )
 
 
@@ -108,9 +109,9 @@ def _change_cells(change: FamilyChange) -> tuple[str, ...]:
 
 def _code_lines(change: FamilyChange) -> Iterator[str]:
     if change.new_failures:
-        yield f"new in {change.family}: {', '.join(change.new_failures)}"
+        yield f"new in {change.family}: {one_line(', '.join(change.new_failures))}"
     if change.gone_failures:
-        yield f"gone from {change.family}: {', '.join(change.gone_failures)}"
+        yield f"gone from {change.family}: {one_line(', '.join(change.gone_failures))}"
 
 
 def answers_text(seen: Sequence[tuple[Sample, str]], families: Sequence[str]) -> str:
@@ -118,8 +119,7 @@ def answers_text(seen: Sequence[tuple[Sample, str]], families: Sequence[str]) ->
     lines = []
     for sample, text in sorted(seen, key=lambda one: one[0].number):
         score = _NOT_KNOWN if sample.quality_score is None else f"{sample.quality_score:g}"
-        verdict = ", ".join(sample.quality_failures) or "passed"
+        verdict = one_line(", ".join(sample.quality_failures)) or "passed"
         lines += ["", f"--- {families[sample.item]}, request {sample.number + 1}: score {score}, {verdict}"]
-        # A model's text is not to be trusted with a terminal.
-        lines.append("".join(mark if mark.isprintable() or mark in "\n\t" else "\ufffd" for mark in text))
+        lines.append(text)
     return "\n".join(lines) + "\n"

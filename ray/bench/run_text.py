@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ray.bench.aligned import aligned, counted
 from ray.bench.baseline import Comparison
 from ray.bench.report import number
 from ray.bench.run_report import RunReport
@@ -57,13 +58,7 @@ def _spread_lines(summary: Mapping[str, object]) -> list[str]:
                 rows.append((f"{group_label}: {label}", *cells))
     if not rows:
         return ["No request was answered."]
-    table = [("", *_COLUMNS), *rows]
-    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-    lines = []
-    for label, *cells in table:
-        shown = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([label.ljust(widths[0]), *shown]))
-    return lines
+    return aligned([("", *_COLUMNS), *rows])
 
 
 def _figure_lines(summary: Mapping[str, object]) -> list[str]:
@@ -122,4 +117,4 @@ def _counts(values: Mapping[str, object], key: str) -> str:
     counts = values.get(key)
     if not isinstance(counts, Mapping) or not counts:
         return ""
-    return f" ({', '.join(f'{name} {count}' for name, count in counts.items())})"
+    return f" ({counted(counts)})"

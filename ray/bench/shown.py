@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ray.bench.aligned import for_terminal
 from ray.bench.process import cpu_seconds_of_all, foreign_share, machine_ticks
 from ray.bench.report import Report, json_document, text_table
 
@@ -31,7 +32,7 @@ def shown_rows(report: Report) -> Shown:
 
 def say_progress(text: str) -> None:
     """A line on stderr, so that stdout has the report alone."""
-    print(f"  {text}", file=sys.stderr, flush=True)
+    print(f"  {for_terminal(text)}", file=sys.stderr, flush=True)
 
 
 def watch() -> Callable[[], dict[str, str]]:

@@ -16,8 +16,10 @@ from ray.bench.eval_report import (
     family_of,
     load_eval_report,
     read_eval_report,
+    rows_of,
 )
 from ray.bench.eval_text import changes_text, eval_text
+from ray.bench.figures import single
 from ray.bench.process import MeasurementError
 from ray.bench.run_report import Sample
 from ray.bench.workload_file import Workload, parse_items, workload_of
@@ -60,6 +62,8 @@ def some_report() -> EvalReport:
         ('{"templateId": "t"}', "t"),
         ('{"input": "a", "metadata": {"other": "x"}}', "other"),
         ('{"input": "a"}', "other"),
+        ('{"input": "a", "metadata": {"promptFamily": ""}}', "other"),
+        (r'{"input": "a", "metadata": {"promptFamily": "x\u001b[31m\ny"}}', r"x\x1b[31m\ny"),
     ],
 )
 def test_the_family_of_an_item(item: str, family: str) -> None:
@@ -77,6 +81,23 @@ def test_families_stand_in_the_order_of_the_golden_set_with_their_figures() -> N
     assert (classification.valid_json, classification.json_expected) == (1, 2)
     assert (mail.valid_json, mail.json_expected) == (0, 0)
     assert report.total.n == 5
+
+
+def test_a_family_called_all_is_not_the_whole() -> None:
+    golden = workload_of("g", parse_items('{"input": "a", "metadata": {"promptFamily": "all"}}\n{"input": "b"}'))
+    rows = {row.id: row.figure for row in rows_of(reported(answer(0, 0, 40.0), answer(1, 1, 80.0), golden=golden))}
+    assert len(rows) == 3 * 3
+    assert (rows["score"], rows["score:all"]) == (single(60.0), single(40.0))
+
+
+def test_a_family_has_a_name_of_bounded_length() -> None:
+    assert len(family_of(parse_items(json.dumps({"input": "a", "metadata": {"promptFamily": "x" * 999}}))[0])) == 80
+
+
+def test_tokens_that_nobody_counted_are_not_shown_as_none() -> None:
+    text = eval_text(reported(answer(0, 0), answer(1, 3, prompt_tokens=40, completion_tokens=0)))
+    cells = {line.split()[0]: line.split()[-2:] for line in text.splitlines() if line.startswith(("mail", "other"))}
+    assert cells == {"mail": ["n/a", "n/a"], "other": ["40", "0"]}
 
 
 def test_a_request_that_failed_did_not_pass_and_scores_0() -> None:
@@ -105,7 +126,7 @@ def test_a_report_can_be_written_and_read_again_and_holds_no_texts(tmp_path: Pat
     assert document["families"][0]["passRate"] == 50.0
     assert document["settings"]["repeat"] == 1
     rows = {row["id"]: row.get("value") for row in document["rows"]}
-    assert rows["score:all"] == pytest.approx(67.0)
+    assert rows["score"] == pytest.approx(67.0)
     assert rows["passed:mail"] == 50.0
     assert rows["latency:other"] is None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,14 @@ import pytest
 from ray.bench import __main__ as command
 from ray.bench import gateway_bench, prefix_bench
 from ray.bench.command_line import parse_options
+from ray.bench.commands import COMMANDS
 from ray.bench.figures import single
 from ray.bench.prefix_bench import FULL, PASSES, QUICK, Measured, Pair, PrefixPlan
 from ray.bench.prefix_command import prefix_plan
 from ray.bench.prefix_sides import direct_side, ray_side
 from ray.bench.process import MeasurementError
 from ray.bench.report import Budget, Row
+from ray.bench.shown import Shown, say_progress
 from tests.bench.passes import some_asked, some_pass
 
 PREFIX = ["prefix", "--llama-server", __file__, "--model", __file__]
@@ -172,3 +176,16 @@ def test_a_plot_that_cannot_be_written_does_not_cost_the_report(
     shown = capsys.readouterr()
     assert "through Ray" in shown.out
     assert "cannot write" in shown.err
+
+
+def test_texts_of_others_reach_the_terminal_without_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def show(options: argparse.Namespace) -> Shown:
+        say_progress("from a gateway: \x1b[2J")
+        return Shown("a model's \x1b]0;words\n", {"kind": "x", "text": "\x1b"}, missed=False)
+
+    monkeypatch.setitem(COMMANDS, "gateway", dataclasses.replace(COMMANDS["gateway"], show=show))
+    assert command.main(["gateway"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, "\x1b" in shown.err) == ("a model's \ufffd]0;words\n", False)

@@ -11,7 +11,7 @@ from ray.bench.gateway_under_test import KEY_VARIABLE, read_config
 from ray.bench.option_values import assignment, path_text, whole_number
 from ray.bench.output import add_output_options
 from ray.bench.process import MeasurementError
-from ray.bench.tune_patch import is_same_file
+from ray.bench.report_file import is_same_file
 from ray.bench.tune_space import launch_profile_of
 
 if TYPE_CHECKING:

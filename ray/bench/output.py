@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ray.bench.option_values import label_text, path_text
 from ray.bench.process import MeasurementError
-from ray.bench.report_file import append_history, require_writable, write_file
+from ray.bench.report_file import append_history, is_same_file, require_replaceable, require_writable, write_file
 from ray.bench.report_page import report_page
 
 # Lists of single measurements, at any depth: a history with them would hold a few reports only.
@@ -18,6 +18,8 @@ _MEASUREMENTS = frozenset({"samples", "queue", "passes", "pairs", "candidates"})
 # The options of any command that name a file, or a directory, to be written.
 _FILES = ("output", "html", "write_baseline", "plot", "write")
 _DIRECTORIES = ("history_dir", "output_dir")
+# Those that name a file of the operator's own, which a report must not replace.
+_READ = ("config", "workload", "compare_with")
 
 Progress = Callable[[str], None]
 # What has options like a parser or a group of them.
@@ -36,17 +38,25 @@ def add_output_options(command: Options, *, label: str = "the command's name") -
 def require_outputs(options: argparse.Namespace) -> None:
     """Look whether everything can be written that the options ask for, before it is measured for minutes. Raises
     `MeasurementError` for the first that cannot."""
+    taken = {name: path for name in _READ if (path := getattr(options, name, None)) is not None}
     for name in _FILES:
         path = getattr(options, name, None)
         if path is None:
             continue
-        if Path(path).is_dir():
-            raise MeasurementError(f"cannot write {path}: it is a directory; name a file")
+        require_replaceable(Path(path))
+        for other, other_path in taken.items():
+            if is_same_file(path, other_path):
+                raise MeasurementError(f"cannot write {path}: {_option(other)} names it too; name another file")
+        taken[name] = path
         require_writable(Path(path).parent)
     for name in _DIRECTORIES:
         path = getattr(options, name, None)
         if path is not None:
             require_writable(Path(path))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def write_outputs(

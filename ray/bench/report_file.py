@@ -22,11 +22,28 @@ def write_file(path: str, text: str) -> None:
     """Put `text` at `path`: a reader sees the old file or the new one, also after a crash. Missing directories are
     made. Raises `MeasurementError`."""
     target = Path(path)
+    require_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, text.encode("utf-8"))
     except OSError as error:
         raise MeasurementError(f"cannot write {path}: {error.strerror}") from error
+
+
+def require_replaceable(path: Path) -> None:
+    """Raises `MeasurementError` when something is there that is no file: root could put a report in the place of
+    `/dev/null`."""
+    if path.is_dir():
+        raise MeasurementError(f"cannot write {path}: it is a directory; name a file")
+    if path.exists() and not path.is_file():
+        raise MeasurementError(f"cannot write {path}: it is a device, a pipe or a socket; name a file")
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether both paths lead to the same file, also where it does not exist yet."""
+    return os.path.realpath(one) == os.path.realpath(other) or (
+        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+    )
 
 
 def require_writable(directory: Path) -> None:

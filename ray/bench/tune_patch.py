@@ -63,10 +63,3 @@ def write_patched(source: str, target: str, patch: Mapping[str, object], expecte
         raise MeasurementError(f"cannot read {source}: {error.strerror}") from error
     except RayError as error:
         raise MeasurementError(f"{target}: {error.message}") from error
-
-
-def is_same_file(one: str, other: str) -> bool:
-    """Whether both paths lead to the same file, also where it does not exist yet."""
-    return os.path.realpath(one) == os.path.realpath(other) or (
-        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
-    )

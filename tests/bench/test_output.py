@@ -65,6 +65,11 @@ def test_the_page_of_a_written_report_is_the_page_that_was_written_with_it(tmp_p
         ["run", "--write-baseline", "file/box.json", "--no-cache"],
         ["eval", "--write-baseline", "file/box.json", "--workload", "w.jsonl"],
         ["peers", "--peer", "http://h", "--output-dir", "file/d"],
+        ["gateway", "--output", "/dev/null"],
+        ["gateway", "--output", "report.json", "--html", "./report.json"],
+        ["autotune", "--config", "file", "--output", "file"],
+        ["autotune", "--config", "file", "--workload", "w.jsonl", "--html", "w.jsonl"],
+        ["autotune", "--config", "file", "--write", "new.json", "--output", "new.json"],
     ],
 )
 def test_what_cannot_be_written_is_known_before_anything_is_measured(

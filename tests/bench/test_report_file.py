@@ -12,7 +12,7 @@ import pytest
 
 from ray.bench import report_file
 from ray.bench.process import MeasurementError
-from ray.bench.report_file import append_history, write_file
+from ray.bench.report_file import append_history, is_same_file, write_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,3 +113,26 @@ def test_two_runs_that_append_at_once_keep_all_lines_whole_and_in_order(tmp_path
         runs = [line["run"] for line in lines if line["who"] == who]
         assert runs == list(range(150 - len(runs), 150))
     assert lines[-1]["run"] == 149
+
+
+def test_two_paths_to_one_file_are_the_same(tmp_path: Path) -> None:
+    file, link, hard = tmp_path / "ray.json", tmp_path / "link.json", tmp_path / "hard.json"
+    file.write_text("{}")
+    link.symlink_to(file)
+    hard.hardlink_to(file)
+    assert is_same_file(str(file), str(tmp_path / "." / "ray.json"))
+    assert is_same_file(str(file), str(link))
+    assert is_same_file(str(file), str(hard))
+    assert not is_same_file(str(file), str(tmp_path / "other.json"))
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "stdout"
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(MeasurementError, match="a device, a pipe or a socket"):
+            write_file(str(path), "report")
+    assert pipe.is_fifo()
+    assert link.is_symlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ray.bench.process import MeasurementError
-from ray.bench.tune_patch import is_same_file, merged_into, patch_between, write_patched
+from ray.bench.tune_patch import merged_into, patch_between, write_patched
 from ray.bench.tune_space import Load, launch_candidates
 from ray.config import Config, config_from_mapping, load_config
 
@@ -88,14 +88,3 @@ def test_a_source_that_changed_meanwhile_is_not_mixed_with_the_patch(
     with pytest.raises(MeasurementError, match=told):
         write_patched(str(source), str(target), patch_between(base, new), new)
     assert not target.exists()
-
-
-def test_two_paths_to_one_file_are_the_same(tmp_path: Path) -> None:
-    file, link, hard = tmp_path / "ray.json", tmp_path / "link.json", tmp_path / "hard.json"
-    file.write_text("{}")
-    link.symlink_to(file)
-    hard.hardlink_to(file)
-    assert is_same_file(str(file), str(tmp_path / "." / "ray.json"))
-    assert is_same_file(str(file), str(link))
-    assert is_same_file(str(file), str(hard))
-    assert not is_same_file(str(file), str(tmp_path / "other.json"))

@@ -16,6 +16,7 @@ from ray.bench.eval_report import (
     family_changes,
     family_of,
     load_eval_report,
+    score_change,
 )
 from ray.bench.eval_text import answers_text, changes_text, eval_text
 from ray.bench.process import MeasurementError
@@ -27,6 +28,7 @@ from ray.bench.run_report import RunReport, Sample
 from ray.bench.run_text import comparison_lines
 from ray.bench.shown import Shown, say_progress, watch
 from ray.bench.workload_file import Workload, load_workload
+from ray.types import as_json
 
 GOLDEN_SET = "examples/evals/email-prompt-families-1b.json"
 
@@ -53,6 +55,8 @@ def show_eval(options: argparse.Namespace) -> Shown:
     if before is not None:
         text += "\n" + changes_text(before, report, options.compare_with)
         document |= {"changes": changes_document(before[0], report)}
+        if (change := score_change(before[2], run)) is not None:
+            document["scoreChange"] = as_json(change)
     if options.show_answers:
         text += answers_text(seen, [family_of(item) for item in golden.items])
     too_low = thresholds_missed(options, report)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ray.bench.aligned import one_line
 from ray.bench.figures import Figure, median, single
+from ray.bench.paired import paired_difference, scores_by_item
 from ray.bench.process import MeasurementError
 from ray.bench.report import Row, envelope
 from ray.bench.run_report import LARGEST_REPORT_BYTES, Part, RunReport, Sample
@@ -245,6 +246,15 @@ def _family(part: Part) -> FamilyFigures:
 def _read_counts(part: Part, key: str) -> dict[str, int]:
     counts = Part.of(part.values.get(key, {}), f"{part.where}.{key}")
     return {name: counts.count(name) for name in counts.values}
+
+
+def score_change(before: RunReport, after: RunReport) -> Figure | None:
+    """How the score of the whole has changed, with the bounds of chance. A request that failed scores 0. None when the
+    requests differ, or the items are too few to tell."""
+    if before.settings.workload_digest != after.settings.workload_digest:
+        return None
+    scores = [scores_by_item(run.samples, failed=0.0) for run in (before, after)]
+    return paired_difference(scores[0], scores[1])
 
 
 def family_changes(before: Mapping[str, FamilyFigures], after: Sequence[FamilyFigures]) -> list[FamilyChange]:

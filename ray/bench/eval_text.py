@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ray.bench.aligned import aligned, counted, one_line
-from ray.bench.eval_report import EvalReport, FamilyChange, FamilyFigures, family_changes
+from ray.bench.eval_report import EvalReport, FamilyChange, FamilyFigures, family_changes, score_change
+from ray.bench.figures import Figure
+from ray.bench.paired import with_bounds
 from ray.bench.report import number
 from ray.bench.run_report import RunReport, Sample
 
@@ -75,9 +77,22 @@ def changes_text(
     whole = FamilyChange(report.total.family, total, report.total)
     lines = [f"Compared with {path} ({run.label}, {run.generated_at}):", *comparison_notes(run, report.run), ""]
     lines += aligned([_CHANGES_HEAD, *(_change_cells(one) for one in [*changes, whole])])
+    lines += ["", _verdict(score_change(run, report.run))]
     codes = [line for one in changes for line in _code_lines(one)]
     lines += ["", *(codes or ["No failure is new and none is gone."])]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(change: Figure | None) -> str:
+    """Whether the change of the whole score is one."""
+    if change is None:
+        return (
+            "Whether the score has really changed cannot be told: that takes the same requests, of five items or more."
+        )
+    if change.low <= 0 <= change.high:
+        return f"The score has not changed beyond noise: {with_bounds(change)} over {change.samples} items."
+    better = "better" if change.value > 0 else "worse"
+    return f"The score is {better} by more than noise: {with_bounds(change)} over {change.samples} items."
 
 
 def comparison_notes(before: RunReport, after: RunReport) -> list[str]:

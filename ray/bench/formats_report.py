@@ -1,21 +1,20 @@
 """Prompt formats beside each other: which of them were really used, and whether one is better than the gateway's own.
 
-A difference counts when it is more than noise: the answers to the same item are compared, and the differences of all
-items must lie on one side of zero by Student's t distribution (95 %). More requests bring more draws of each item;
-whether a format is better for other items as well, only more items can tell. Pure functions and values.
+A difference counts when it is more than noise: the answers to the same items are compared, and all of the bounds of
+their mean difference must lie above zero. Pure functions and values.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ray.bench.aligned import counted
 from ray.bench.figures import Figure, single
+from ray.bench.paired import FEWEST_ITEMS, paired_difference, scores_by_item, with_bounds
 from ray.bench.report import Row, envelope
-from ray.bench.run_report import RunReport, Sample
+from ray.bench.run_report import RunReport
 
 FORMATS_KIND = "prompt-format-sweep"
 FORMATS_VERSION = 1
@@ -24,11 +23,6 @@ NATIVE_TEMPLATE = "llama.cpp-template"
 SCAFFOLD = "prompt-scaffold"
 FALLBACK = "ray-chat-fallback"
 FORMATS = (NATIVE_TEMPLATE, SCAFFOLD, FALLBACK)
-# Two-sided 95 %, for 1, 2, … degrees of freedom; beyond, the last one is a little too wide.
-_STUDENT_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,58 +127,44 @@ def own_format(results: Sequence[FormatResult], without_asking: Mapping[str, int
 
 def recommend(results: Sequence[FormatResult], own: str | None) -> Recommendation:
     """The best format that was used and never failed: the gateway's own unless another one's answers are better by more
-    than noise."""
+    than noise. None where the own one was not measured: nobody should leave it for what it was not compared with."""
     usable = [one for one in results if one.problem is None]
-    # The best quality, then the best score, then the first: `max` keeps the first of equals.
     if not usable:
         return Recommendation(None, own, "no format was used without errors")
-    best = max(usable, key=lambda one: (one.quality, one.score))
-    if len(usable) == 1:
-        return Recommendation(
-            best.prompt_format,
-            own,
-            "the only format that was used without errors: there was nothing to compare it with",
-        )
     mine = next((one for one in usable if one.prompt_format == own), None)
     if mine is None:
-        why = "the best score; what the gateway writes by itself could not be compared with it"
-        return Recommendation(best.prompt_format, own, why)
+        return Recommendation(
+            None,
+            own,
+            "the format that the gateway writes by itself was not used without errors, so the others can be compared "
+            "with nothing; measure again",
+        )
+    if len(usable) == 1:
+        return Recommendation(
+            own, own, "the only format that was used without errors: there was nothing to compare it with"
+        )
+    # The best quality, then the best score, then the first: `max` keeps the first of equals.
     better = [one for one in usable if one is not mine and _is_better(score_difference(mine, one))]
     if not better:
+        if all(score_difference(mine, one) is None for one in usable if one is not mine):
+            few = f"with fewer than {FEWEST_ITEMS} items nobody can tell whether another is better"
+            return Recommendation(own, own, f"this is the gateway's own; {few}")
         return Recommendation(
             own, own, "no format is better than the others here, beyond the noise: this is the gateway's own"
         )
     winner = max(better, key=lambda one: (one.quality, one.score))
     found = score_difference(mine, winner)
-    bounds = "" if found is None else f" ({found.low:+.1f}..{found.high:+.1f} over {found.samples} items)"
-    gain = 0.0 if found is None else found.value
-    return Recommendation(winner.prompt_format, own, f"its score is {gain:+.1f} against {own}{bounds}")
+    gain = "" if found is None else f"{with_bounds(found)} over {found.samples} items "
+    return Recommendation(winner.prompt_format, own, f"its score is {gain}against {own}")
 
 
 def score_difference(before: FormatResult, after: FormatResult) -> Figure | None:
-    """The mean difference of the quality scores of the same items, after minus before, with its 95 % bounds; `samples`:
-    items. None when there are fewer than two items that both answered."""
-    one, other = (_scores_by_item(result.report.samples) for result in (before, after))
-    differences = [other[item] - one[item] for item in one if item in other]
-    count = len(differences)
-    if count < 2:
-        return None
-    mean = sum(differences) / count
-    deviation = math.sqrt(sum((each - mean) ** 2 for each in differences) / (count - 1))
-    reach = _STUDENT_T[min(count - 1, len(_STUDENT_T)) - 1] * deviation / math.sqrt(count)
-    return Figure(mean, mean - reach, mean + reach, count)
+    """How much better the answers to the same items are; None when too few items have answers of both."""
+    return paired_difference(scores_by_item(before.report.samples), scores_by_item(after.report.samples))
 
 
 def _is_better(difference: Figure | None) -> bool:
     return difference is not None and difference.low > 0
-
-
-def _scores_by_item(samples: Sequence[Sample]) -> dict[int, float]:
-    scores: dict[int, list[float]] = {}
-    for sample in samples:
-        if sample.quality_score is not None:
-            scores.setdefault(sample.item, []).append(sample.quality_score)
-    return {item: sum(each) / len(each) for item, each in scores.items()}
 
 
 def _figure(summary: Mapping[str, object], key: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ray.bench.aligned import aligned
 from ray.bench.formats_report import FALLBACK, FormatResult, Sweep, score_difference
+from ray.bench.paired import with_bounds
 from ray.bench.run_text import figure_text
 
 _HEAD = (
@@ -48,7 +49,7 @@ def _cells(one: FormatResult, sweep: Sweep) -> tuple[str, ...]:
     against = "own" if own is one else ""
     if own is not None and own is not one and one.problem is None:
         found = score_difference(own, one)
-        against = "too few items" if found is None else f"{found.value:+.1f} ({found.low:+.1f}..{found.high:+.1f})"
+        against = "too few items" if found is None else with_bounds(found)
     return (
         one.prompt_format,
         str(len(one.report.samples)),

@@ -221,8 +221,11 @@ def test_a_report_is_compared_with_an_earlier_one(
     shown = capsys.readouterr().out
     assert "-25.0" in shown
     assert "new in eval.email.follow_up: email_wrapper" in shown
+    assert "The score is worse by more than noise: -25.0 (-25.0..-25.0) over 5 items." in shown
     assert command.main(["eval", "--compare-with", before, "--json"]) == 0
-    change = json.loads(capsys.readouterr().out)["changes"][0]
+    document = json.loads(capsys.readouterr().out)
+    assert document["scoreChange"] == {"value": -25, "low": -25, "high": -25, "samples": 5}
+    change = document["changes"][0]
     assert (change["scoreBefore"], change["scoreNow"], change["newFailures"]) == (100, 75, ["email_wrapper"])
 
 

@@ -205,3 +205,28 @@ def test_the_comparison_shows_scores_side_by_side_and_says_when_the_requests_dif
     assert "The requests differ" in changes_text(before, other, "before.json")
     same = changes_text(read_eval_report(eval_document(after)), after, "before.json")
     assert "No failure is new and none is gone." in same
+
+
+def test_a_change_is_judged_by_the_same_requests_of_enough_items() -> None:
+    golden = workload_of("g", parse_items('{"input": "a"}\n' * 6))
+
+    def scored(*scores: float | None) -> EvalReport:
+        samples = [
+            Sample(place, place, 0.0, 1.0, code="timeout") if score is None else answer(place, place, score)
+            for place, score in enumerate(scores)
+        ]
+        return reported(*samples, golden=golden)
+
+    def said(before: EvalReport, after: EvalReport) -> str:
+        families = {one.family: one for one in before.families}
+        return changes_text((families, before.total, before.run), after, "before.json")
+
+    before = scored(80, 80, 80, 80, 80, 80)
+    assert "not changed beyond noise: -13.3 (-47.6..+20.9) over 6 items" in said(
+        before, scored(80, 80, 80, 80, 80, None)
+    )
+    assert "better by more than noise" in said(before, scored(100, 100, 95, 100, 100, 90))
+    assert "cannot be told" in said(scored(80, 80), scored(100, 100))
+    other = scored(100, 100, 95, 100, 100, 90)
+    settings = replace(other.run.settings, workload_digest="other")
+    assert "cannot be told" in said(before, replace(other, run=replace(other.run, settings=settings)))

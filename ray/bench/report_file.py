@@ -18,14 +18,15 @@ KEPT_HISTORY_BYTES = 6_291_456
 _NEW_MODE = 0o644
 
 
-def write_file(path: str, text: str) -> None:
+def write_file(path: str, text: str, *, copied_from: str | None = None) -> None:
     """Put `text` at `path`: a reader sees the old file or the new one, also after a crash. Missing directories are
-    made. Raises `MeasurementError`."""
+    made. `copied_from`: who may not read that file does not get to read this one. Raises `MeasurementError`."""
     target = Path(path)
     require_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, text.encode("utf-8"))
+        mode = _mode(target) if copied_from is None else _mode(target) & _mode(Path(copied_from))
+        _replace(target, text.encode("utf-8"), mode)
     except OSError as error:
         raise MeasurementError(f"cannot write {path}: {error.strerror}") from error
 
@@ -91,7 +92,7 @@ def _append(path: Path, line: bytes) -> None:
         with path.open("rb") as file:
             file.seek(size - min(size, keep))
             _, _, kept = file.read().partition(b"\n")
-        _replace(path, kept)
+        _replace(path, kept, _mode(path))
     with path.open("a+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end:
@@ -104,8 +105,7 @@ def _append(path: Path, line: bytes) -> None:
         os.fchmod(file.fileno(), _mode(path))
 
 
-def _replace(target: Path, data: bytes) -> None:
-    mode = _mode(target)
+def _replace(target: Path, data: bytes, mode: int) -> None:
     number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.tmp-")
     try:
         with os.fdopen(number, "wb") as file:

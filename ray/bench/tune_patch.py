@@ -55,7 +55,8 @@ def write_patched(source: str, target: str, patch: Mapping[str, object], expecte
         document = merged_into(original, patch)
         if config_from_mapping(document, {}, os.getcwd()) != expected:
             raise MeasurementError(f"{target} is not written: {source} has been changed since the search began")
-        write_file(target, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        # The config may hold headers for its backend, so the copy is as private as it is.
+        write_file(target, json.dumps(document, indent=2, ensure_ascii=False) + "\n", copied_from=source)
         load_config(target, {}, os.getcwd())
     except ValueError as error:
         raise MeasurementError(f"{source} is not JSON any more: {error}") from error

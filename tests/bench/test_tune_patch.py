@@ -64,6 +64,17 @@ def test_an_empty_patch_writes_an_equal_config(tmp_path: Path) -> None:
     assert json.loads(target.read_text()) == SOURCE
 
 
+@pytest.mark.parametrize(("own", "copied"), [(0o600, 0o600), (0o640, 0o640), (0o664, 0o644)])
+def test_the_copy_of_a_private_config_is_as_private(tmp_path: Path, own: int, copied: int) -> None:
+    source, target = tmp_path / "ray.json", tmp_path / "tuned.json"
+    source.write_text(json.dumps(SOURCE))
+    source.chmod(own)
+    for _ in ("new", "replaced"):
+        write_patched(str(source), str(target), {}, load_config(str(source), {}, ".").config)
+        assert target.stat().st_mode & 0o777 == copied
+        target.chmod(0o644)
+
+
 @pytest.mark.parametrize(
     ("now", "told"),
     [

@@ -44,16 +44,17 @@ def launch_words(document: Mapping[str, object]) -> list[str]:
 
 @contextmanager
 def running_server(
-    document: Mapping[str, object], port: int, log: Path, environ: Mapping[str, str]
+    document: Mapping[str, object], port: int, log: Path, environ: Mapping[str, str], load_s: float = LOAD_SECONDS
 ) -> Iterator[ServerProcess]:
     """The `llama-server` of a configuration, ready to answer on `port`; stopped again at the end.
 
     `environ`: its whole environment, but for `LD_LIBRARY_PATH`, which a build with shared libraries needs.
+    `load_s`: the longest that it may take to get ready.
     """
     inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     environ = {**inherited, **environ}
     with ServerProcess(launch_words(document), cwd=log.parent, environ=environ, log=log, niceness=NICENESS) as server:
-        wait_for(server, "llama-server's /health", lambda: answers((HOST, port), HEALTH), LOAD_SECONDS)
+        wait_for(server, "llama-server's /health", lambda: answers((HOST, port), HEALTH), load_s)
         yield server
 
 

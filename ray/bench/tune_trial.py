@@ -21,7 +21,7 @@ from pathlib import Path
 from ray.bench.driver import Measured, RunPlan, drive
 from ray.bench.gateway_process import HOST
 from ray.bench.gateway_under_test import READY_SECONDS, Target, started_gateway, wait_until_ready
-from ray.bench.llama_process import running_server
+from ray.bench.llama_process import LOAD_SECONDS, running_server
 from ray.bench.process import MeasurementError, ServerProcess, free_port
 from ray.bench.tune_rungs import Answers
 from ray.bench.tune_search import TooSlow
@@ -33,6 +33,24 @@ from ray.config import BaseUrl, Config, LlamaCppAdapter, MockAdapter, config_doc
 READY_TIMES = 3.0
 READY_SPARE_SECONDS = 20.0
 REACHABLE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a start may take: `most_s` until one has been timed, then in proportion to the longest."""
+
+    most_s: float
+    longest_s: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        if self.longest_s is None:
+            return self.most_s
+        return min(self.most_s, READY_TIMES * self.longest_s + READY_SPARE_SECONDS)
+
+    def took(self, seconds: float) -> None:
+        """Of a start that came to its end."""
+        self.longest_s = max(seconds, self.longest_s or 0.0)
 
 
 @dataclass(slots=True)
@@ -49,16 +67,14 @@ class Ground:
     environ: Mapping[str, str]
     backend_environ: Mapping[str, str]
     directory: Path
-    ready_limit_s: float = 2 * READY_SECONDS  # `wait_until_ready` has a limit of its own, and then says why
-    _longest_ready_s: float = field(default=0.0, init=False)
+    # `wait_until_ready` has a limit of its own, and then says why.
+    gateway_patience: Patience = field(default_factory=lambda: Patience(2 * READY_SECONDS))
+    backend_patience: Patience = field(default_factory=lambda: Patience(LOAD_SECONDS))
 
     def ask_gateway(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         """A fresh gateway before whatever backend the candidate's config names. An `Ask`."""
         with started_gateway(for_trial(candidate.config), self.environ, self.python) as target:
-            answers = asyncio.run(self._asked(target, requests, first, give_up_s))
-        if self._longest_ready_s:
-            self.ready_limit_s = min(READY_SECONDS, READY_TIMES * self._longest_ready_s + READY_SPARE_SECONDS)
-        return answers
+            return asyncio.run(self._asked(target, requests, first, give_up_s))
 
     def ask_all(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         """A fresh llama-server from the candidate's launch profile, and a fresh gateway before it. An `Ask`."""
@@ -74,13 +90,13 @@ class Ground:
             yield backend
 
     async def _asked(self, target: Target, requests: int, first: int, give_up_s: float | None) -> Answers:
-        began = time.monotonic()
+        began, limit_s = time.monotonic(), self.gateway_patience.limit_s
         try:
-            async with asyncio.timeout(self.ready_limit_s):
+            async with asyncio.timeout(limit_s):
                 await wait_until_ready(target, _silent)
         except TimeoutError:
-            raise MeasurementError(f"the gateway was not ready after {self.ready_limit_s:.0f} s") from None
-        self._longest_ready_s = max(self._longest_ready_s, time.monotonic() - began)
+            raise MeasurementError(f"the gateway was not ready after {limit_s:.0f} s") from None
+        self.gateway_patience.took(time.monotonic() - began)
         began = time.monotonic()
         measured = await self._driven(target, requests, first, give_up_s)
         if measured.broken_off is not None:
@@ -125,14 +141,17 @@ class RunningBackend:
         self.stack.close()
         self.port = free_port()
         self.store = tempfile.mkdtemp(prefix="backend-", dir=self.ground.directory)
+        began, patience = time.monotonic(), self.ground.backend_patience
         self.server = self.stack.enter_context(
             running_server(
                 config_document(self._placed(self.config)),
                 self.port,
                 Path(self.store, "llama-server.log"),
                 self.ground.backend_environ,
+                patience.limit_s,
             )
         )
+        patience.took(time.monotonic() - began)
 
     def ask(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         """A fresh gateway with the candidate's config before this server. An `Ask`."""

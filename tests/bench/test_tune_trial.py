@@ -13,7 +13,7 @@ import pytest
 from ray.bench.process import MeasurementError, free_port, working_directory
 from ray.bench.tune_search import TooSlow
 from ray.bench.tune_space import Candidate, launch_profile_of
-from ray.bench.tune_trial import Ground, backend_answers, begun_at, for_trial, require_launchable
+from ray.bench.tune_trial import Ground, Patience, backend_answers, begun_at, for_trial, require_launchable
 from ray.bench.workload_file import load_workload
 from ray.config import Config, config_from_mapping
 
@@ -103,6 +103,31 @@ def test_a_kept_server_serves_several_gateways_and_is_started_again_when_it_ende
         last = backend.port
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", last)):
         pass
+
+
+def test_who_needs_much_longer_to_start_than_those_before_is_not_waited_for() -> None:
+    patience = Patience(300)
+    assert patience.limit_s == 300
+    patience.took(2)
+    patience.took(10)
+    patience.took(1)
+    assert patience.limit_s == 50
+    patience.took(200)
+    assert patience.limit_s == 300
+
+
+def test_a_server_that_hangs_while_it_loads_is_given_up(directory: Path) -> None:
+    ground = ground_in(directory)
+    ground.backend_patience.most_s = 0.2
+    with pytest.raises(MeasurementError, match="llama-server's /health was not there after 0 s"):
+        ground.ask_all(Candidate("hanging", fake_config(directory, "exec sleep 1000")), 2, 0, None)
+
+
+def test_starts_that_were_ready_are_timed(directory: Path) -> None:
+    ground = ground_in(directory)
+    ground.ask_all(Candidate("fake", fake_config(directory, FAKE)), 1, 0, None)
+    assert ground.backend_patience.limit_s < 300
+    assert ground.gateway_patience.limit_s < 300
 
 
 @pytest.mark.parametrize(

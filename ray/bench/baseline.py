@@ -147,6 +147,8 @@ def read_baseline(document: object) -> Baseline:
             f"its schema version is {json.dumps(version)}, and this Ray reads version {BASELINE_VERSION}: write it "
             "anew with --write-baseline"
         )
+    if isinstance(document.get("kind"), str):
+        raise MeasurementError(f'it is a report of kind "{document["kind"]}": baselines come from --write-baseline')
     if "assertions" not in document:
         raise MeasurementError("assertions are missing")
     if ("concurrency" in document) == ("rate" in document):

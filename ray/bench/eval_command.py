@@ -22,7 +22,7 @@ from ray.bench.eval_text import answers_text, changes_text, eval_text
 from ray.bench.process import MeasurementError
 from ray.bench.repetition import repeated_workload
 from ray.bench.report import machine_facts
-from ray.bench.run_command import held_against, measured_report, write_baseline
+from ray.bench.run_command import baseline_written, held_against, measured_report
 from ray.bench.run_options import MAX_REQUESTS
 from ray.bench.run_report import RunReport, Sample
 from ray.bench.run_text import comparison_lines
@@ -63,19 +63,9 @@ def show_eval(options: argparse.Namespace) -> Shown:
     text += "".join(f"\nFAIL: {line}\n" for line in too_low)
     missed = options.assert_baseline and comparison is not None and not comparison.passed
     nothing = not any(sample.answered for sample in run.samples)
-    unwritten = options.write_baseline is not None and not _baseline_written(options, run)
+    unwritten = options.write_baseline is not None and not baseline_written(options, (run,), say_progress)
     failed = missed or nothing or unwritten or bool(too_low) or run.broken_off is not None
     return Shown(text, document, missed=False, broken=failed)
-
-
-def _baseline_written(options: argparse.Namespace, run: RunReport) -> bool:
-    """What was measured is shown and written all the same when there is no baseline to be made of it."""
-    try:
-        write_baseline(options, run, say_progress)
-    except MeasurementError as error:
-        say_progress(str(error))
-        return False
-    return True
 
 
 def plan_of(options: argparse.Namespace, golden: Workload, keep: Callable[[Sample, str], None] | None) -> RunPlan:

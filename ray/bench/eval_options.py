@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from ray.bench.eval_command import GOLDEN_SET
 from ray.bench.option_values import path_text, percent, whole_number
 from ray.bench.run_options import (
-    DEFAULT_TIMEOUT_MS,
-    MAX_CLIENTS,
     MAX_REQUESTS,
-    MAX_TIMEOUT_MS,
+    add_closed_loop_options,
     add_result_options,
     add_target_options,
+    run_problem,
 )
 
 if TYPE_CHECKING:
@@ -42,14 +41,6 @@ def add_eval_command(commands: Commands) -> None:
         help="ask each item N times; an item's seed grows by 1 each time (default 1)",
     )
     asked.add_argument(
-        "--clients",
-        "--concurrency",
-        type=whole_number(1, MAX_CLIENTS),
-        default=1,
-        metavar="N",
-        help="so many at once (default 1)",
-    )
-    asked.add_argument(
         "--warmup", type=whole_number(0, MAX_REQUESTS), default=0, metavar="N", help="requests before the measured ones"
     )
     asked.add_argument(
@@ -57,13 +48,7 @@ def add_eval_command(commands: Commands) -> None:
         action="store_true",
         help="let the response cache answer; without this cache: false is sent, so that the model answers everything",
     )
-    asked.add_argument(
-        "--timeout-ms",
-        type=whole_number(1, MAX_TIMEOUT_MS),
-        default=DEFAULT_TIMEOUT_MS,
-        metavar="MS",
-        help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
-    )
+    add_closed_loop_options(asked)
     _add_judgement(command)
     add_result_options(command)
 
@@ -88,8 +73,6 @@ def eval_problem(options: argparse.Namespace) -> str | None:
         return f"there is no {GOLDEN_SET} below the current directory: run eval in Ray's own, or give --workload FILE"
     if options.compare_with is not None and not Path(options.compare_with).is_file():
         return f"--compare-with: there is no file {options.compare_with}"
-    if options.assert_baseline and options.baseline is None:
-        return "--assert-baseline needs --baseline"
     if options.write_baseline is not None and options.use_cache:
         return "--write-baseline does not go with --use-cache: the response cache is never slow, and never wrong anew"
-    return None
+    return run_problem(options)

@@ -193,9 +193,10 @@ def rows_of(report: EvalReport) -> list[Row]:
 def read_eval_report(document: object) -> tuple[Mapping[str, FamilyFigures], FamilyFigures, RunReport]:
     """Families by name, the whole, and the run out of a report's document. Raises `MeasurementError`."""
     part = Part.of(document, "report")
-    kind = part.text("kind")
+    kind = part.values.get("kind")
     if kind != EVAL_KIND:
-        raise MeasurementError(f'this is a report of kind "{kind}", not the "{EVAL_KIND}" that eval --output writes')
+        found = f'a report of kind "{kind}"' if isinstance(kind, str) else "no report"
+        raise MeasurementError(f'this is {found}, not the "{EVAL_KIND}" that eval --output writes')
     version = part.count("version")
     if version != EVAL_VERSION:
         raise MeasurementError(

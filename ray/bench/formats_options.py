@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ray.bench.option_values import path_text, whole_number
 from ray.bench.output import add_output_options
-from ray.bench.run_options import DEFAULT_TIMEOUT_MS, MAX_CLIENTS, MAX_REQUESTS, MAX_TIMEOUT_MS, add_target_options
+from ray.bench.run_options import MAX_REQUESTS, add_closed_loop_options, add_target_options
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -32,21 +32,7 @@ def add_formats_command(commands: Commands) -> None:
         metavar="N",
         help="for each format (default: every item once); seeds grow by 1 with every turn of the items",
     )
-    load.add_argument(
-        "--clients",
-        "--concurrency",
-        type=whole_number(1, MAX_CLIENTS),
-        default=1,
-        metavar="N",
-        help="so many at once (default 1)",
-    )
-    load.add_argument(
-        "--timeout-ms",
-        type=whole_number(1, MAX_TIMEOUT_MS),
-        default=DEFAULT_TIMEOUT_MS,
-        metavar="MS",
-        help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
-    )
+    add_closed_loop_options(load)
     add_output_options(command.add_argument_group("the results"), label="the workload's name")
 
 

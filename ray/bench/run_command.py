@@ -61,7 +61,7 @@ def measure_run(
 
     passes = repeated(once, passes_of(options), is_enough, progress)
     report, comparison = held_against(options, baseline, passes[-1], len(passes))
-    unwritten = options.write_baseline is not None and not _baseline_written(options, passes, progress)
+    unwritten = options.write_baseline is not None and not baseline_written(options, passes, progress)
     nothing = not any(sample.answered for sample in report.samples)
     missed = options.assert_baseline and comparison is not None and not comparison.passed
     failed = nothing or missed or unwritten or report.broken_off is not None
@@ -195,35 +195,33 @@ async def measured_plan(plan: RunPlan, target: Target, key: str | None, progress
     return await drive(plan, target.url, key, progress)
 
 
-def _baseline_written(options: argparse.Namespace, passes: Sequence[RunReport], progress: Progress) -> bool:
-    """What was measured is shown and written all the same when there is no baseline to be made of it."""
+def baseline_written(options: argparse.Namespace, passes: Sequence[RunReport], progress: Progress) -> bool:
+    """Whether the baseline that was asked for could be made. What was measured is shown and written all the same when
+    there is none to be made of it."""
     try:
-        write_baseline(options, passes[-1], progress, passes)
+        _write_baseline(options, passes, progress)
     except MeasurementError as error:
         progress(str(error))
         return False
     return True
 
 
-def write_baseline(
-    options: argparse.Namespace, report: RunReport, progress: Progress, passes: Sequence[RunReport] = ()
-) -> None:
-    """Make a baseline of the run, or of all its passes. Raises `MeasurementError`, also for a run that is not
-    complete."""
+def _write_baseline(options: argparse.Namespace, passes: Sequence[RunReport], progress: Progress) -> None:
+    """Make a baseline of all passes of a run. Raises `MeasurementError`, also for a run that is not complete."""
+    report = passes[-1]
     if report.broken_off is not None or not any(sample.cold for sample in report.samples):
         raise MeasurementError(
             f"no baseline written to {options.write_baseline}: the run is not complete, or the model answered nothing"
         )
-    measured = passes or (report,)
     room = options.tolerance / 100
     document = baseline_document(
         Path(options.write_baseline).stem,
         options.machine_class or report.facts.get("processor", "unnamed")[:256],
-        measured,
+        passes,
         room,
     )
     write_file(options.write_baseline, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     progress(f"wrote {options.write_baseline}")
-    apart = slowest_to_best(measured)
+    apart = slowest_to_best(passes)
     if apart > 1 + room:
         progress(f"its slowest pass took {apart:.1f} times as long as its best: write it when the machine is quiet")

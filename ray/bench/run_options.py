@@ -8,7 +8,7 @@ import sys
 
 from ray.bench.baseline import DEFAULT_PASSES, DEFAULT_TOLERANCE
 from ray.bench.option_values import label_text, path_text, whole_number
-from ray.bench.output import add_output_options
+from ray.bench.output import Options, add_output_options
 from ray.bench.run_command import DEFAULT_URL, is_started
 from ray.client import RayClient
 
@@ -43,13 +43,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "--warmup", type=whole_number(0, MAX_REQUESTS), default=0, metavar="N", help="requests before the measured ones"
     )
     load.add_argument("--no-cache", action="store_true", help="send cache: false, so that the model answers everything")
-    load.add_argument(
-        "--timeout-ms",
-        type=whole_number(1, MAX_TIMEOUT_MS),
-        default=DEFAULT_TIMEOUT_MS,
-        metavar="MS",
-        help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
-    )
+    add_timeout_option(load)
     load.add_argument(
         "--passes",
         type=whole_number(1, MAX_PASSES),
@@ -71,6 +65,30 @@ def run_problem(options: argparse.Namespace) -> str | None:
         # The cache of a running gateway would answer instead of the model, and it is never slow.
         return "--write-baseline and --passes need --no-cache, or a gateway of their own (--config without --url)"
     return None
+
+
+def add_timeout_option(load: Options) -> None:
+    """How long one request may take."""
+    load.add_argument(
+        "--timeout-ms",
+        type=whole_number(1, MAX_TIMEOUT_MS),
+        default=DEFAULT_TIMEOUT_MS,
+        metavar="MS",
+        help=f"of one request (default {DEFAULT_TIMEOUT_MS})",
+    )
+
+
+def add_closed_loop_options(load: Options) -> None:
+    """Of a command that has no other load than clients who wait for their answers."""
+    load.add_argument(
+        "--clients",
+        "--concurrency",
+        type=whole_number(1, MAX_CLIENTS),
+        default=1,
+        metavar="N",
+        help="so many at once (default 1)",
+    )
+    add_timeout_option(load)
 
 
 def add_target_options(run: argparse.ArgumentParser) -> None:

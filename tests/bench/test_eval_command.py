@@ -236,6 +236,11 @@ def test_a_report_of_another_kind_is_refused_before_anything_is_asked(
     other.write_text('{"kind": "benchmark-summary", "version": 1}')
     assert command.main(["eval", "--compare-with", str(other)]) == 1
     assert 'of kind "benchmark-summary"' in capsys.readouterr().err
+    assert command.main(["eval", "--baseline", str(other)]) == 1
+    assert "baselines come from --write-baseline" in capsys.readouterr().err
+    other.write_text('{"version": 1}')
+    assert command.main(["eval", "--compare-with", str(other)]) == 1
+    assert "this is no report" in capsys.readouterr().err
     assert asked.plans == []
 
 

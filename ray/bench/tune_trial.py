@@ -73,7 +73,7 @@ class Ground:
 
     def ask_gateway(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         """A fresh gateway before whatever backend the candidate's config names. An `Ask`."""
-        with started_gateway(for_trial(candidate.config), self.environ, self.python) as target:
+        with _disk_may_be_full(), started_gateway(for_trial(candidate.config), self.environ, self.python) as target:
             return asyncio.run(self._asked(target, requests, first, give_up_s))
 
     def ask_all(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
@@ -140,7 +140,12 @@ class RunningBackend:
         """Raises `MeasurementError`, with the end of its log, when it does not start."""
         self.stack.close()
         self.port = free_port()
-        self.store = tempfile.mkdtemp(prefix="backend-", dir=self.ground.directory)
+        with _disk_may_be_full():
+            # Gone with its server: stored prefixes are large, and the next one begins without any.
+            place = tempfile.TemporaryDirectory(
+                prefix="backend-", dir=self.ground.directory, ignore_cleanup_errors=True
+            )
+        self.store = self.stack.enter_context(place)
         began, patience = time.monotonic(), self.ground.backend_patience
         self.server = self.stack.enter_context(
             running_server(
@@ -234,6 +239,15 @@ def backend_answers(config: Config) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((url.host, url.port), timeout=REACHABLE_SECONDS):
         return True
     return False
+
+
+@contextmanager
+def _disk_may_be_full() -> Iterator[None]:
+    """A trial that has no room for its files is one that failed; it does not cost what is known of the others."""
+    try:
+        yield
+    except OSError as error:
+        raise MeasurementError(f"cannot run a trial in {tempfile.gettempdir()}: {error.strerror or error}") from error
 
 
 def _silent(text: str) -> None:

@@ -123,6 +123,33 @@ def test_a_server_that_hangs_while_it_loads_is_given_up(directory: Path) -> None
         ground.ask_all(Candidate("hanging", fake_config(directory, "exec sleep 1000")), 2, 0, None)
 
 
+def test_what_a_server_has_stored_goes_with_it(directory: Path) -> None:
+    config = fake_config(directory, FAKE)
+    with ground_in(directory).backend(config) as backend:
+        first = Path(backend.store)
+        (first / "prefix.bin").write_bytes(b"large")
+        assert backend.server is not None
+        backend.server.stop()
+        backend.ask(Candidate("again", config), 1, 0, None)
+        assert not first.exists()
+        last = Path(backend.store)
+        assert last.is_dir()
+    assert not last.exists()
+
+
+def test_a_full_disk_is_a_trial_that_failed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    ground, config = ground_in(directory), fake_config(directory, FAKE)
+    monkeypatch.setattr("ray.bench.gateway_under_test.Path.write_text", full)
+    with pytest.raises(MeasurementError, match="No space left on device"):
+        ground.ask_gateway(Candidate("mock", MOCK), 1, 0, None)
+    monkeypatch.setattr("ray.bench.tune_trial.tempfile.TemporaryDirectory", full)
+    with pytest.raises(MeasurementError, match="No space left on device"):
+        ground.ask_all(Candidate("fake", config), 1, 0, None)
+
+
 def test_starts_that_were_ready_are_timed(directory: Path) -> None:
     ground = ground_in(directory)
     ground.ask_all(Candidate("fake", fake_config(directory, FAKE)), 1, 0, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from ray.bench.figures import Figure
 from ray.bench.process import MeasurementError
 from ray.bench.report import Budget, Row
-from ray.bench.run_report import LARGEST_REPORT_BYTES, RUN_KIND, Part, RunReport
+from ray.bench.run_report import LARGEST_NUMBER, LARGEST_REPORT_BYTES, RUN_KIND, Part, RunReport
 
 _TOP = "report"
 # The version of each kind that this Ray reads; the others are at 1.
@@ -112,6 +111,6 @@ def _budget(part: Part) -> Budget | None:
 def _signed(part: Part, key: str) -> float:
     """A number that may be below 0, unlike those that `Part` reads."""
     value = part.values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
         raise MeasurementError(f"{part.where}.{key} must be a number")
     return value

@@ -8,7 +8,7 @@ versions.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from ray.types import as_json
 
 RUN_KIND = "benchmark-summary"
 RUN_VERSION = 1
+# JSON has whole numbers that no float can hold.
+LARGEST_NUMBER = sys.float_info.max
 LARGEST_REPORT_BYTES = 64 * 1024 * 1024
 _OF_THE_ENVELOPE = ("label", "generatedAt", "settings", "facts")
 _TOP = "report"
@@ -218,7 +220,7 @@ class Part:
         value = self.values.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_NUMBER:
             raise self._wrong(key, "a number of 0 or more")
         return value
 

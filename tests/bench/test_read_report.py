@@ -39,6 +39,16 @@ def test_a_row_is_read_as_it_was() -> None:
     assert rows["share"].direction is True
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), float("nan"), True, "1"])
+def test_a_value_that_is_no_number_of_this_machine_is_named(number: object) -> None:
+    document = rows_report()
+    assert isinstance(document["rows"], list)
+    with pytest.raises(MeasurementError, match=r"rows\[0\]\.value must be a number"):
+        read_report({**document, "rows": [{**document["rows"][0], "value": number}]})
+    with pytest.raises(MeasurementError, match="wallMs must be a number"):
+        read_report({**run_report(), "wallMs": number if number != -(10**400) else 10**309})
+
+
 def test_a_report_from_before_there_were_labels_and_settings_is_read() -> None:
     old = {key: part for key, part in rows_report().items() if key not in ("label", "settings", "exceeded")}
     report = read_report({**old, "plan": {"rounds": 2}})

@@ -42,7 +42,12 @@ def path_text(text: str) -> str:
 
 
 def label_text(text: str) -> str:
-    """A name for people, without the white space around it."""
+    """A name for people, without the white space around it. Bytes that are no UTF-8 are refused: no report can hold
+    them."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("must be UTF-8") from None
     if not 1 <= len(text.strip()) <= MAX_LABEL_CHARS:
         raise argparse.ArgumentTypeError(f"must have 1 to {MAX_LABEL_CHARS} characters")
     return text.strip()

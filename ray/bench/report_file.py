@@ -26,7 +26,7 @@ def write_file(path: str, text: str, *, copied_from: str | None = None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = _mode(target) if copied_from is None else _mode(target) & _mode(Path(copied_from))
-        _replace(target, text.encode("utf-8"), mode)
+        _replace(target, _bytes(text), mode)
     except OSError as error:
         raise MeasurementError(f"cannot write {path}: {error.strerror}") from error
 
@@ -66,7 +66,7 @@ def append_history(directory: str, kind: str, document: Mapping[str, object]) ->
 
     The lock is a file of its own, because the history itself is replaced when it is cut. Raises `MeasurementError`.
     """
-    line = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    line = _bytes(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
     if len(line) > MAX_HISTORY_BYTES:
         raise MeasurementError(f"this run's line of history has {len(line)} bytes; {MAX_HISTORY_BYTES} are possible")
     path = Path(directory, f"{kind}.jsonl")
@@ -76,6 +76,12 @@ def append_history(directory: str, kind: str, document: Mapping[str, object]) ->
             _append(path, line)
     except OSError as error:
         raise MeasurementError(f"cannot write the history {path}: {error.strerror}") from error
+
+
+def _bytes(text: str) -> bytes:
+    """In UTF-8. A path or a label of others may hold half a character (a lone surrogate), which becomes `?`: that must
+    not cost what was measured."""
+    return text.encode("utf-8", "replace")
 
 
 @contextlib.contextmanager

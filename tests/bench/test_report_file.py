@@ -51,6 +51,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert os.listdir(tmp_path) == ["report.json"]
 
 
+def test_half_a_character_costs_neither_the_file_nor_the_line(tmp_path: Path) -> None:
+    write_file(str(tmp_path / "page.html"), "file\udcff")
+    append_history(str(tmp_path), "kind", {"label": "file\udcff"})
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "file?"
+    assert json.loads((tmp_path / "kind.jsonl").read_text(encoding="utf-8")) == {"label": "file?"}
+
+
 def test_the_history_grows_by_a_line_for_each_run(tmp_path: Path) -> None:
     for number in range(3):
         append_history(str(tmp_path / "h"), "benchmark-summary", {"run": number})

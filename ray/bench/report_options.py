@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ray.bench.comparison import MARGIN_PERCENT
 from ray.bench.option_values import percent
+from ray.bench.report_file import is_same_file
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -52,6 +53,8 @@ def report_problem(options: argparse.Namespace) -> str | None:
     for path in named:
         if not Path(path).is_file():
             return f"there is no file {path}"
+    if options.command == "page" and is_same_file(options.report, options.page):
+        return f"the page would take the place of the report {options.report}; name another file"
     if options.command == "page" and not Path(options.page).absolute().parent.is_dir():
         return f"there is no directory for {options.page}"
     return None

@@ -39,6 +39,8 @@ def slow(tmp_path: Path) -> str:
         ["compare", __file__, __file__, "--margin", "much"],
         ["page", __file__],
         ["page", "/no/such/file", "page.html"],
+        ["page", __file__, __file__],
+        ["gateway", "--label", "\udcff"],
         ["page", __file__, "/no/such/directory/page.html"],
     ],
 )

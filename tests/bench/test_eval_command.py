@@ -32,6 +32,7 @@ class Asked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: str, score: float = 100.0) -> None:
         self.failures, self.score = failures, score
         self.code: str | None = None
+        self.cached = False
         self.broken_off: str | None = None
         self.plans: list[RunPlan] = []
         monkeypatch.chdir(ROOT)
@@ -43,16 +44,18 @@ class Asked:
 
     async def _drive(self, plan: RunPlan, url: str, key: str | None, progress: Progress) -> Measured:
         self.plans.append(plan)
-        samples = []
-        for number in range(plan.requests):
+        samples: list[Sample] = []
+        # The answers to several clients come in any order.
+        for number in reversed(range(plan.requests)):
             sample = Sample(number, number % len(plan.workload.items), 0.0, 100.0, code=self.code)
             if sample.answered:
                 sample = Sample(
-                    number, sample.item, 0.0, 100.0, quality_score=self.score, quality_failures=self.failures
-                )
+                    number, sample.item, 0.0, 100.0,
+                    cached=self.cached, quality_score=self.score, quality_failures=self.failures,
+                )  # fmt: skip
                 if plan.seen is not None:
                     plan.seen(sample, f"text {number} \x1b[31mred")
-            samples.append(sample)
+            samples.insert(0, sample)
         return Measured(tuple(samples), (), 1_000.0, ProviderTally(), self.broken_off)
 
 
@@ -110,6 +113,29 @@ def test_the_golden_set_is_asked_once_past_the_response_cache(asked: Asked, caps
     shown = capsys.readouterr().out
     assert all(f"eval.email.{name}" in shown for name in FAMILIES)
     assert "past the response cache" in shown
+
+
+def test_clients_warmup_and_time_limit_are_those_that_were_asked_for(asked: Asked) -> None:
+    assert command.main(["eval", "--clients", "3", "--warmup", "2", "--timeout-ms", "5000"]) == 0
+    (plan,) = asked.plans
+    assert (plan.clients, plan.warmup, plan.timeout_ms) == (3, 2, 5_000)
+
+
+def test_answers_are_shown_in_the_order_of_asking_below_their_families(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["eval", "--repeat", "2", "--show-answers"]) == 0
+    heads = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("--- ")]
+    names = [f"--- eval.email.{name}" for name in [*FAMILIES, *FAMILIES]]
+    assert heads == [f"{name}, request {number}" for number, name in enumerate(names, start=1)]
+
+
+def test_a_baseline_that_cannot_be_made_ends_with_1(
+    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked.cached = True
+    assert command.main(["eval", "--write-baseline", str(tmp_path / "box.json")]) == 1
+    assert "the model answered nothing" in capsys.readouterr().err
 
 
 def test_the_response_cache_may_be_used(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[str, str | None, int]] = []
         self.seeds: list[object] = []
+        self.plans: list[RunPlan] = []
         self.writes: dict[tuple[str, str | None], str | None] = {}
         self.codes: dict[str | None, str] = {}
         self.gone: tuple[str | None, int] | None = None
@@ -52,6 +53,7 @@ class World:
         wanted = metadata.get(FORMAT_KEY) if isinstance(metadata, Mapping) else None
         self.asked.append((url, wanted, plan.requests))
         self.seeds.append(plan.workload.items[0].fields.get("seed"))
+        self.plans.append(plan)
         assert plan.no_cache
         code, written = self.codes.get(wanted), self.writes.get((url, wanted), SCAFFOLD)
         samples = tuple(
@@ -60,7 +62,10 @@ class World:
         )
         progress("1 of 2 requests, about 5 s left")
         gone = "the gateway is gone" if self.gone == (wanted, len(self.asked)) else None
-        return Measured(samples, (), 100.0, ProviderTally(), gone)
+        tally = ProviderTally()
+        for _ in samples:
+            tally.add({"promptFormat": written})
+        return Measured(samples, (), 100.0, tally, gone)
 
 
 def sides(fallback_at: str = OWN) -> list[Side]:
@@ -118,6 +123,22 @@ def test_the_formats_take_turns_and_who_goes_first_changes(monkeypatch: pytest.M
         assert [sample.number for sample in side.samples] == [0, 1, 2, 3, 4]
         assert [sample.started_ms for sample in side.samples] == [0, 10, 100, 110, 200]
         assert side.wall_ms == 300
+
+
+def test_the_diagnostics_of_all_turns_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    World(monkeypatch)
+    those = sides()
+    without_asking, broken_off = measured(plan(5), those)
+    summary = sweep_of("x", plan(5), those, without_asking, {}, broken_off).results[1].report.summary
+    assert summary["providerDiagnostics"] == {"promptFormats": {SCAFFOLD: 5}}
+
+
+def test_clients_and_time_limit_are_those_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(monkeypatch)
+    assert command.main(["formats", "--url", OWN, "--clients", "3", "--timeout-ms", "5000"]) == 0
+    assert {(one.clients, one.timeout_ms) for one in world.plans} == {(3, 5_000)}
 
 
 def test_a_format_that_is_not_written_is_not_asked_for_again_and_not_recommended(

@@ -40,6 +40,25 @@ def test_runs_without_a_difference_are_seldom_told_apart() -> None:
     assert outside <= 6, "95 % of the bounds hold the truth; 40 pairs may miss it a few times"
 
 
+@pytest.mark.parametrize("count", [6, 12, 40])
+def test_means_without_a_difference_are_seldom_told_apart_also_with_few_samples(count: int) -> None:
+    outside = 0
+    for seed in range(200):
+        figure = mean_ratio(_drawn(seed, count), _drawn(1_000 + seed, count))
+        assert figure is not None
+        outside += not figure.low <= 1.0 <= figure.high
+    assert outside <= 0.06 * 200
+
+
+def test_one_and_a_half_times_is_found_with_forty_samples() -> None:
+    found = 0
+    for seed in range(40):
+        figures = [quantile_ratio(_drawn(seed, 40), _drawn(1_000 + seed, 40, 1.5), 0.5)]
+        figures.append(mean_ratio(_drawn(seed, 40), _drawn(1_000 + seed, 40, 1.5)))
+        found += all(figure is not None and figure.low > 1.05 for figure in figures)
+    assert found >= 38
+
+
 def test_more_samples_give_narrower_bounds() -> None:
     few, many = (quantile_ratio(_drawn(1, count), _drawn(2, count), 0.5) for count in (20, 500))
     assert few is not None

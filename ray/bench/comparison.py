@@ -7,7 +7,7 @@ have rows with a spread (`compare_rows`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -114,10 +114,25 @@ def comparison_text(comparison: Comparison[S]) -> str:
         cells = [line[0].ljust(widths[0]), *(line[place].rjust(widths[place]) for place in range(1, 5)), line[5]]
         shown.append("  ".join(cells).rstrip())
     shown.append("")
-    for word, alternative in (("better", []), ("worse", ["B is worse in nothing that these reports can tell."])):
-        labels = "; ".join(row.label for row in comparison.rows if row.verdict == word)
-        shown += [f"B is {word} in: {labels}"] if labels else alternative
-    return "\n".join(shown) + "\n"
+    return "\n".join([*shown, *_conclusion(comparison.rows)]) + "\n"
+
+
+def _conclusion(rows: Sequence[Compared]) -> Iterator[str]:
+    """What the verdicts come to, one line each."""
+    for word, said in (("better", "B is better in"), ("worse", "B is worse in"), ("differs", "B differs in")):
+        labels = "; ".join(row.label for row in rows if row.verdict == word)
+        if labels:
+            yield f"{said}: {labels}"
+    judged = [row.verdict for row in rows if row.verdict is not None]
+    if not judged:
+        yield "Nothing could be judged: the reports have no figure in common."
+        return
+    few = judged.count("too few")
+    if "worse" not in judged and few < len(judged):
+        yield "B is worse in nothing that these reports can tell."
+    if few:
+        which = "Nothing could be judged" if few == len(judged) else f"{few} of {len(judged)} rows could not be judged"
+        yield f"{which}: too few repetitions or samples to tell a change from chance."
 
 
 def _side_text(side: Side) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,47 @@ def test_rows_differ_when_their_spreads_lie_apart_and_were_repeated_enough(
     before: Row, after: Row, verdict: str | None
 ) -> None:
     assert _one(before, after).verdict == verdict
+
+
+_NOTHING_WORSE = "B is worse in nothing that these reports can tell."
+_FAST, _SLOW, _ONCE = (10, 11, 12, 13), (20, 21, 22, 23), (10,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "conclusion"),
+    [
+        ([(_ms(*_FAST), _ms(*_FAST))], [_NOTHING_WORSE]),
+        ([(_ms(*_FAST), _ms(*_SLOW))], ["B is worse in: X"]),
+        (
+            [(_ms(*_ONCE), _ms(20))],
+            ["Nothing could be judged: too few repetitions or samples to tell a change from chance."],
+        ),
+        (
+            [(_ms(*_SLOW), _ms(*_FAST)), (_ms(*_ONCE), _ms(20))],
+            [
+                "B is better in: X",
+                _NOTHING_WORSE,
+                "1 of 2 rows could not be judged: too few repetitions or samples to tell a change from chance.",
+            ],
+        ),
+        (
+            [(Row("x", "X", "x", repeated(_FAST)), Row("x", "X", "x", repeated(_SLOW)))],
+            ["B differs in: X", _NOTHING_WORSE],
+        ),
+        (
+            [(_ms(*_FAST), Row("x", "X", "ms", None))],
+            ["Nothing could be judged: the reports have no figure in common."],
+        ),
+    ],
+)
+def test_the_last_lines_say_what_the_verdicts_come_to_and_what_could_not_be_judged(
+    rows: list[tuple[Row, Row]], conclusion: list[str]
+) -> None:
+    before, after = (
+        _report(*(replace(pair[side], id=str(number)) for number, pair in enumerate(rows))) for side in (0, 1)
+    )
+    _, _, told = comparison_text(compare_rows(before, after)).rpartition("\n\n")
+    assert told.splitlines() == conclusion
 
 
 def test_the_bounds_of_the_ratio_are_those_of_the_spreads() -> None:

@@ -17,8 +17,8 @@ from ray.bench.run_summary import HOUR_MS, score_of
 
 FEWEST_ANSWERS = 6
 FEWEST_OF_ITEM = 3
-# Of the pairs of turns; a process that started well once does not decide.
-PAIRS_TO_WIN = 0.75
+# By luck alone, so many pairs of turns are won in at most one of sixteen comparisons.
+LUCK = 1 / 16
 LONGEST_LATENCY_RATIO = 1.10
 _DRAWS = 1_000
 _TAIL = 0.01
@@ -82,11 +82,23 @@ def _against(
         return f"fewer than {FEWEST_ANSWERS} answers on one side are too few to tell"
     if speed.low <= 1:
         return "not faster beyond noise"
-    if won < math.ceil(pairs * PAIRS_TO_WIN):
+    if won < pairs_to_win(pairs):
         return f"faster in only {won} of {pairs} pairs of turns"
     if latency is not None and latency.low > LONGEST_LATENCY_RATIO:
         return f"faster, but its 95th percentile of latency is {latency.value:.2f} times as long"
     return None
+
+
+def pairs_to_win(pairs: int) -> int:
+    """How many pairs of turns the new settings have to win: all of up to six, seven of eight, ten of twelve.
+
+    A sign test. Some processes start faster than others with the same settings. All answers of a turn share that luck,
+    so drawing answers again does not show it; only more turns do.
+    """
+    needed = pairs
+    while needed > 1 and sum(math.comb(pairs, won) for won in range(needed - 1, pairs + 1)) <= LUCK * 2**pairs:
+        needed -= 1
+    return needed
 
 
 def pooled(turns: Sequence[Turn]) -> Turn:

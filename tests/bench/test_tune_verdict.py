@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from random import Random
 
 import pytest
 
-from ray.bench.tune_verdict import Turn, pooled, ratios, speed_of, verdict_of
+from ray.bench.tune_verdict import Turn, pairs_to_win, pooled, ratios, speed_of, verdict_of
 from tests.bench.tune_fakes import samples
 
 
@@ -81,12 +82,25 @@ def test_a_much_longer_tail_is_not_taken_however_fast_the_rest_is() -> None:
     assert "95th percentile of latency" in verdict.reason
 
 
-def test_one_lucky_start_does_not_win() -> None:
-    before = [*turns(100, pairs=4)]
-    after = [*turns(10, pairs=1), *turns(101, pairs=3)]
-    verdict = verdict_of(before, after)
-    assert verdict.pairs_won == 1
-    assert not verdict.better
+@pytest.mark.parametrize(("lucky", "others"), [(1, 101), (3, 101), (3, 100)])
+def test_lucky_starts_do_not_win(lucky: int, others: float) -> None:
+    verdict = verdict_of(turns(100), [*turns(10, pairs=lucky), *turns(others, pairs=4 - lucky)])
+    assert verdict.speed is not None
+    assert verdict.speed.low > 1
+    assert verdict.reason == f"faster in only {lucky} of 4 pairs of turns"
+
+
+@pytest.mark.parametrize(("pairs", "needed"), [(0, 0), (1, 1), (4, 4), (6, 6), (7, 6), (8, 7), (12, 10), (100, 59)])
+def test_chance_alone_seldom_wins_enough_pairs(pairs: int, needed: int) -> None:
+    assert pairs_to_win(pairs) == needed
+
+
+def test_of_equal_settings_whose_starts_differ_one_in_ten_is_taken_at_most() -> None:
+    def started(random: Random) -> list[Turn]:
+        return [turns(100 * math.exp(random.gauss(0, 0.1)), pairs=1, noise=0.1)[0] for _ in range(4)]
+
+    taken = [verdict_of(started(Random(2 * seed)), started(Random(2 * seed + 1))).better for seed in range(60)]
+    assert sum(taken) <= 6
 
 
 def test_a_comparison_that_was_cut_short_concludes_nothing() -> None:

@@ -122,11 +122,11 @@ def asks_of(ground: Ground, is_full: bool) -> Asks:
 
     @contextmanager
     def before_the_running_one(config: Config) -> Iterator[Ask]:
-        yield ground.ask_gateway
+        yield ground.ask_before_running
 
     if is_full:
         return Asks(ground.ask_all, before_one_backend, ground.ask_all)
-    return Asks(ground.ask_gateway, before_the_running_one, ground.ask_gateway)
+    return Asks(ground.ask_before_running, before_the_running_one, ground.ask_before_running)
 
 
 def _ground(

@@ -18,7 +18,7 @@ from ray.bench.report import number
 from ray.bench.run_report import RunReport, RunSettings
 from ray.bench.run_summary import summary_of
 from ray.bench.tune_rungs import START_UNITS, Answers
-from ray.bench.tune_search import Ask, Outlook
+from ray.bench.tune_search import Ask, BackendGone, Outlook
 from ray.bench.tune_space import Candidate
 from ray.bench.tune_verdict import Turn, Verdict, pooled, verdict_of
 from ray.bench.workload_file import Workload
@@ -128,6 +128,8 @@ class Ring:
                 began = self.outlook.clock()
                 try:
                     turns[side].append(self._turn(sides[side], pair))
+                except BackendGone:
+                    raise
                 except MeasurementError as error:
                     who = "the starting settings" if side == 0 else sides[side].label
                     failed = f"{who} failed in the comparison: {error}"

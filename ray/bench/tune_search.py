@@ -34,9 +34,14 @@ class TooSlow(MeasurementError):
     """A trial was ended because it had lost already."""
 
 
+class BackendGone(MeasurementError):
+    """The one backend that all are tried before does not answer any more: it is no candidate's fault."""
+
+
 class Ask(Protocol):
     """Start the candidate, ask it `requests` of the workload from the `first` on, stop it. Raises `TooSlow` when asking
-    takes longer than `give_up_s` (None: as long as it takes), `MeasurementError` when it cannot be asked."""
+    takes longer than `give_up_s` (None: as long as it takes), `BackendGone`, which ends everything, and
+    `MeasurementError` when the candidate cannot be asked."""
 
     def __call__(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers: ...
 
@@ -95,7 +100,7 @@ class Search:
 
     def run(self, standings: Sequence[Standing]) -> None:
         """Ask all, the first of whom is the base, and keep in their standings what became of them. Raises
-        `MeasurementError` when the base fails."""
+        `MeasurementError` when the base fails, or the backend of all."""
         for standing in standings[1:]:
             reason = self.refusal(standing.candidate)
             if reason is not None:
@@ -143,6 +148,8 @@ class Search:
             answers = self.ask(standing.candidate, requests, first, give_up_s)
             if not any(one.answered for one in answers.samples):
                 raise MeasurementError(f"no request was answered ({_codes(answers)})")
+        except BackendGone:
+            raise
         except MeasurementError as error:
             if standing is base:
                 raise MeasurementError(

@@ -24,7 +24,7 @@ from ray.bench.gateway_under_test import READY_SECONDS, Target, started_gateway,
 from ray.bench.llama_process import LOAD_SECONDS, running_server
 from ray.bench.process import MeasurementError, ServerProcess, free_port
 from ray.bench.tune_rungs import Answers
-from ray.bench.tune_search import TooSlow
+from ray.bench.tune_search import BackendGone, TooSlow
 from ray.bench.tune_space import Candidate, launch_profile_of
 from ray.bench.workload_file import Workload
 from ray.config import BaseUrl, Config, LlamaCppAdapter, MockAdapter, config_document, parse_base_url
@@ -75,6 +75,19 @@ class Ground:
         """A fresh gateway before whatever backend the candidate's config names. An `Ask`."""
         with _disk_may_be_full(), started_gateway(for_trial(candidate.config), self.environ, self.python) as target:
             return asyncio.run(self._asked(target, requests, first, give_up_s))
+
+    def ask_before_running(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
+        """A fresh gateway before a backend that somebody else runs. An `Ask`."""
+        try:
+            answers = self.ask_gateway(candidate, requests, first, give_up_s)
+        except TooSlow:
+            raise
+        except MeasurementError as error:
+            _require_alive(candidate.config, str(error))
+            raise
+        if not any(one.answered for one in answers.samples):
+            _require_alive(candidate.config, "no request was answered")
+        return answers
 
     def ask_all(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         """A fresh llama-server from the candidate's launch profile, and a fresh gateway before it. An `Ask`."""
@@ -227,6 +240,11 @@ def require_launchable(config: Config) -> None:
         raise MeasurementError(f"launchProfile.binaryPath: {binary} is no program that this user may run")
     if not model.is_file() or not os.access(model, os.R_OK):
         raise MeasurementError(f"launchProfile.modelPath: {model} is no file that this user can read")
+
+
+def _require_alive(config: Config, seen: str) -> None:
+    if not backend_answers(config):
+        raise BackendGone(f"the backend at the config's model.adapter.baseUrl does not answer any more: {seen}")
 
 
 def backend_answers(config: Config) -> bool:

@@ -13,7 +13,7 @@ from ray.bench.tune_duel import Ring
 from ray.bench.tune_memory import MemoryRoom
 from ray.bench.tune_report import Findings
 from ray.bench.tune_rungs import Answers
-from ray.bench.tune_search import Ask, Outlook
+from ray.bench.tune_search import Ask, BackendGone, Outlook
 from ray.bench.tune_space import Candidate, Load, launch_profile_of
 from ray.bench.tune_stages import Asks, Memory, Task, tune, whole_label
 from ray.bench.workload_file import load_workload
@@ -164,6 +164,25 @@ def test_a_base_that_fails_ends_everything() -> None:
     with pytest.raises(MeasurementError, match=r"starting settings .* cannot be measured: exit code 42"):
         tuned(machine)
     assert len(machine.launched) == 1
+
+
+@pytest.mark.parametrize("asked", [3, 20])
+def test_a_backend_of_all_that_goes_away_ends_everything(asked: int) -> None:
+    """In the search or in the proof: no candidate is blamed, and nothing is recommended."""
+    machine = Machine(lambda config: 100.0 + config.scheduler.batch_window_ms)
+    answer, count = machine.answer, 0
+
+    def gone(candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
+        nonlocal count
+        count += 1
+        if count > asked:
+            raise BackendGone("does not answer any more")
+        return answer(candidate, requests, first, give_up_s)
+
+    machine.answer = gone  # type: ignore[method-assign]
+    with pytest.raises(BackendGone):
+        tuned(machine, full=False)
+    assert bool(machine.final) is (asked == 20)
 
 
 def test_a_best_launch_profile_that_fails_later_gives_way_to_the_starting_one() -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from ray.bench.process import MeasurementError, free_port, working_directory
-from ray.bench.tune_search import TooSlow
+from ray.bench.provider_tally import ProviderTally
+from ray.bench.tune_rungs import Answers
+from ray.bench.tune_search import BackendGone, TooSlow
 from ray.bench.tune_space import Candidate, launch_profile_of
 from ray.bench.tune_trial import Ground, Patience, backend_answers, begun_at, for_trial, require_launchable
 from ray.bench.workload_file import load_workload
 from ray.config import Config, config_from_mapping
+from tests.bench.tune_fakes import samples
 
 ROOT = Path(__file__).parents[2]
 MOCK = config_from_mapping({"profile": "tiny", "model": {"adapter": {"latencyMs": 5}}, "rateLimit": {"enabled": True}})
@@ -182,6 +185,28 @@ def test_a_program_that_may_not_be_run_is_refused(directory: Path) -> None:
     (directory / "llama-server").chmod(0o644)
     with pytest.raises(MeasurementError, match="no program that this user may run"):
         require_launchable(config)
+
+
+def test_a_running_backend_that_goes_away_is_no_fault_of_the_candidate(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    config = config_from_mapping({"profile": "vps", "model": {"adapter": {"baseUrl": url}}})
+    ground = ground_in(directory)
+
+    def not_ready(*_: object) -> Answers:
+        raise MeasurementError("not ready")
+
+    def unanswered(*_: object) -> Answers:
+        return Answers(samples(2, 10, failed=2), 20, ProviderTally(), 0.02)
+
+    for outcome in (not_ready, unanswered):
+        monkeypatch.setattr(Ground, "ask_gateway", outcome)
+        with pytest.raises(BackendGone, match="does not answer any more: no"):
+            ground.ask_before_running(Candidate("any", config), 2, 0, None)
+    monkeypatch.setattr(Ground, "ask_gateway", not_ready)
+    with pytest.raises(MeasurementError, match=r"^not ready$"):
+        ground.ask_before_running(Candidate("mock", MOCK), 2, 0, None)
 
 
 def test_whether_the_backend_of_a_config_is_there() -> None:

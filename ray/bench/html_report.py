@@ -21,7 +21,7 @@ def html_page(report: RunReport) -> str:
     """The whole page. `comparison` is shown when it is made as the documentation says, and left out otherwise."""
     return page(
         f"Bench of {report.label}",
-        f"{_what(report.settings)} · {report.generated_at}",
+        " · ".join([*_what(report), report.generated_at]),
         [*_verdicts(report), _tiles(report)],
         [
             *section("Over the run", figures(charts_of(report))),
@@ -35,9 +35,17 @@ def html_page(report: RunReport) -> str:
     )
 
 
-def _what(settings: RunSettings) -> str:
-    how = f"{settings.clients} clients, closed loop" if settings.rate is None else f"open loop, {settings.rate:g}/s"
-    return f"{settings.workload} · {settings.requests} requests · {how} · {settings.target}"
+def _what(report: RunReport) -> Iterator[str]:
+    settings = report.settings
+    if settings.workload != report.label:
+        yield settings.workload
+    yield from (f"{settings.requests} requests", _loop(settings), settings.target)
+
+
+def _loop(settings: RunSettings) -> str:
+    if settings.rate is not None:
+        return f"open loop, {settings.rate:g}/s"
+    return f"{settings.clients} client{'' if settings.clients == 1 else 's'}, closed loop"
 
 
 def _verdicts(report: RunReport) -> Iterator[str]:
@@ -61,7 +69,7 @@ def _tiles(report: RunReport) -> str:
         ("First token p50", _time(first, 0.5), f"p95 {_time(first, 0.95)}"),
         (
             "Tokens per second",
-            number(tokens * 1000 / report.wall_ms) if report.wall_ms else _NONE,
+            number(tokens * 1000 / report.wall_ms) if tokens and report.wall_ms else _NONE,
             "all clients together",
         ),
         (
@@ -171,10 +179,10 @@ def _facts(report: RunReport) -> list[str]:
     rows = [
         ["target", settings.target],
         ["workload", f"{settings.workload}, {settings.items} items, SHA-256 {settings.workload_digest[:16]}…"],
-        ["loop", _what(settings).split(" · ")[2]],
+        ["loop", _loop(settings)],
         ["warm-up", f"{settings.warmup} requests, not in here"],
         ["response cache", "not used (cache: false sent)" if settings.no_cache else "as the gateway is configured"],
-        ["took", milliseconds(report.wall_ms)],
+        ["measured for", milliseconds(report.wall_ms)],
         *([name, value] for name, value in report.facts.items()),
     ]
     return table("", [], rows, kind="words")

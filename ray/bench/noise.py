@@ -38,8 +38,8 @@ def quantile_ratio(before: Sequence[float], after: Sequence[float], share: float
 
 def mean_ratio(before: Sequence[float], after: Sequence[float]) -> Figure | None:
     """The ratio of the two means, after to before; None when there is none. The means of new drawings lie around
-    the measured ones as Student's t says for so many samples: a normal distribution would make the bounds of six samples
-    a quarter too narrow. Without bounds (`samples` 1) when one run has fewer than 6 samples."""
+    the measured ones as Student's t says for so many samples: a normal distribution would make the bounds of six a
+    quarter too narrow. Without bounds (`samples` 1) when one run has fewer than 6 samples."""
     if not before or not after or not sum(before):
         return None
     mean_before, mean_after = sum(before) / len(before), sum(after) / len(after)

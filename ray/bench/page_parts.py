@@ -54,6 +54,11 @@ th:first-child, td:first-child, .words td { text-align: left; white-space: norma
 .words td { overflow-wrap: anywhere }
 .named td:first-child { min-width: 9rem }
 .words td:first-child { min-width: 8rem; color: var(--quiet) }
+@media (max-width: 500px) {
+  table { font-size: .84rem }
+  th, td { padding-right: 7px }
+  .named td:first-child { min-width: 7rem }
+}
 """
 Cells = Sequence[str]
 

@@ -57,8 +57,8 @@ def verdicts(report: ReadReport) -> list[str]:
     judged = [row for row in report.rows if row.verdict is not None]
     missed = [row.label for row in judged if row.missed]
     if judged:
-        text = f"Budgets missed: {'; '.join(missed)}." if missed else f"All {len(judged)} budgets were kept."
-        shown.append(verdict(not missed, text))
+        kept = "The budget was kept." if len(judged) == 1 else f"All {len(judged)} budgets were kept."
+        shown.append(verdict(not missed, f"Budgets missed: {'; '.join(missed)}." if missed else kept))
     return shown
 
 

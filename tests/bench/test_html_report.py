@@ -105,6 +105,22 @@ def test_a_missing_figure_says_so_and_a_missing_part_is_left_out() -> None:
     assert not {"Errors", "Quality", "Times", "Over the run", "Against the baseline"} & set(texts)
 
 
+def test_what_the_gateway_does_not_count_is_not_shown_as_zero() -> None:
+    report = some_run([100.0, 200.0])
+    silent = replace(report, samples=tuple(replace(one, completion_tokens=None) for one in report.samples))
+    texts = Page(html_page(silent)).texts
+    assert texts[texts.index("Tokens per second") + 1] == "n/a"
+
+
+def test_the_head_says_the_workload_once_and_how_it_was_asked() -> None:
+    report = replace(some_run([10.0]), label="mail", settings=some_settings(workload="mail", clients=1))
+    heads = [Page(html_page(one)).texts for one in (report, replace(report, label="before"))]
+    assert [sum("mail" in text for text in head[:6]) for head in heads] == [2, 1], (
+        "title and heading, or the line below"
+    )
+    assert "1 client, closed loop" in heads[0]
+
+
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.5, "0.500 ms"), (843.2, "843 ms"), (9_999.0, "9999 ms"), (12_345.0, "12.3 s")]
 )

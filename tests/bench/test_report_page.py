@@ -45,6 +45,8 @@ def test_kept_budgets_are_said_to_be_kept() -> None:
     assert isinstance(document["rows"], list)
     kept = {**document, "rows": [row for row in document["rows"] if row["id"] in ("start", "other")]}
     assert "All 2 budgets were kept." in report_page(kept)
+    one = {**document, "rows": [row for row in document["rows"] if row["id"] == "start"]}
+    assert "The budget was kept." in report_page(one)
 
 
 def test_short_bars_are_drawn_on_a_scale_of_their_own() -> None:

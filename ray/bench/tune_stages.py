@@ -28,6 +28,10 @@ from ray.config import Config
 
 LAUNCH, SCHEDULER = "launch profiles", "schedulers"
 MOST_DUELS = 2  # the winner, and once the runner-up
+NO_SCORE = (
+    "no answer of the starting settings passed the quality checks, so their score is 0 and tells nothing about speed: "
+    "ask something that the model can answer, or more of it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,8 @@ def _scheduler_sweep(
     with asks.schedulers(best.config) as ask:
         _warm(ask, candidates[0], sizes[0], outlook)
         Search(SCHEDULER, task.items, task.requests, ask, outlook, progress).run(standings)
+    if not standings[0].figures.score:
+        found.notes.append(NO_SCORE)
     ahead = ranked(standings) if on_other_launch else better_than_base(standings)
     return [Candidate(whole_label(one.candidate.config, task.full), one.candidate.config) for one in ahead]
 

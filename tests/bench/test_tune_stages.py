@@ -15,7 +15,7 @@ from ray.bench.tune_report import Findings
 from ray.bench.tune_rungs import Answers
 from ray.bench.tune_search import Ask, BackendGone, Outlook
 from ray.bench.tune_space import Candidate, Load, launch_profile_of
-from ray.bench.tune_stages import Asks, Memory, Task, tune, whole_label
+from ray.bench.tune_stages import NO_SCORE, Asks, Memory, Task, tune, whole_label
 from ray.bench.workload_file import load_workload
 from ray.config import Config, LaunchProfile, config_from_mapping
 from tests.bench.tune_fakes import no_one, samples
@@ -36,7 +36,7 @@ class Machine:
         self, latency: Callable[[Config], float], broken: Callable[[Config], bool] = lambda config: False
     ) -> None:
         self.latency, self.broken = latency, broken
-        self.now = 0.0
+        self.now, self.passed = 0.0, True
         self.launched: list[Config] = []
         self.final: list[Config] = []
         self.backends: list[LaunchProfile] = []
@@ -46,9 +46,8 @@ class Machine:
             raise MeasurementError("exit code 42")
         latency = self.latency(candidate.config)
         self.now += requests * latency / 1000
-        return Answers(
-            samples(requests, latency, first=first), requests * latency, ProviderTally(), requests * latency / 1000
-        )
+        given = samples(requests, latency, first=first, passed=self.passed)
+        return Answers(given, requests * latency, ProviderTally(), requests * latency / 1000)
 
     def launch(self, candidate: Candidate, requests: int, first: int, give_up_s: float | None) -> Answers:
         self.launched.append(candidate.config)
@@ -102,6 +101,13 @@ def test_when_nothing_is_better_the_starting_settings_are_kept_without_a_compari
     machine = Machine(lambda config: 100.0)
     found = tuned(machine)
     assert (found.patch, found.duels, machine.final) == ({}, [], [])
+
+
+def test_when_no_answer_passes_it_is_said_that_nothing_can_be_ranked() -> None:
+    machine = Machine(lambda config: 100.0 + config.scheduler.batch_window_ms)
+    machine.passed = False
+    found = tuned(machine, full=False)
+    assert (found.patch, found.duels, found.notes) == ({}, [], [NO_SCORE])
 
 
 def test_a_winner_that_was_only_lucky_gives_way_to_the_runner_up_once() -> None:

@@ -18,6 +18,8 @@ from ray.clock import iso_now
 from ray.version import VERSION
 
 REPORT_VERSION = 1
+# From here on all digits of a number would be no help to anyone.
+_TOO_LONG = 1e12
 _COLUMNS = ("what", "measured", "spread", "budget", "verdict")
 # Units that say by themselves which way is better.
 _LESS_IS_BETTER = frozenset({"ms", "us", "s", "MB"})
@@ -95,8 +97,10 @@ class Report:
 
 
 def number(value: float) -> str:
-    """About three digits, as a person would write them down: 1234, 87.6, 5.43, 0.982."""
+    """About three digits, as a person would write them down: 1234, 87.6, 5.43, 0.982, 0."""
     size = abs(value)
+    if size == 0 or size >= _TOO_LONG:
+        return f"{value:.3g}"
     if size >= 100:
         return f"{value:.0f}"
     if size >= 10:

@@ -46,7 +46,15 @@ def test_what_was_not_measured_has_no_verdict_and_exceeds_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234.4, "1234"), (100.0, "100"), (87.64, "87.6"), (5.432, "5.43"), (0.9824, "0.982"), (0.0, "0.000")],
+    [
+        (1234.4, "1234"),
+        (100.0, "100"),
+        (87.64, "87.6"),
+        (5.432, "5.43"),
+        (0.9824, "0.982"),
+        (0.0, "0"),
+        (1e308, "1e+308"),
+    ],
 )
 def test_a_number_is_written_with_about_three_digits(value: float, text: str) -> None:
     assert number(value) == text

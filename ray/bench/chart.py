@@ -31,6 +31,7 @@ svg.chart .grid { stroke: var(--grid) }
 svg.chart .axis { stroke: var(--axis) }
 svg .mark { fill: none; stroke-width: 6; stroke-opacity: .7 }
 svg .line { fill: none; stroke-width: 2 }
+svg .below { stroke-width: 6; stroke-opacity: .5 }
 svg .bar { stroke: none }
 svg .level { stroke: var(--axis); stroke-width: 1.5; stroke-dasharray: 6 4 }
 .s0 { stroke: var(--s0); fill: var(--s0); stroke-linecap: round }
@@ -43,12 +44,14 @@ svg .triangle { stroke: none; fill-opacity: .8 }
 @dataclass(frozen=True, slots=True)
 class Layer:
     """Values as (x, y), both 0 or more, x ascending. `place`: which colour and marker, 0 to 2. Bars reach from their x
-    to the next one's, and the last value only ends the one before it."""
+    to the next one's, and the last value only ends the one before it. `below`: a broad pale line, still seen where the
+    next layer's line lies on it."""
 
     name: str
     place: int
     values: Sequence[tuple[float, float]]
     shape: Shape = "points"
+    below: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def legend_html(chart: Chart) -> str:
 
 def _key(layer: Layer) -> str:
     if layer.shape in ("line", "steps"):
-        drawn = f'<path class="line s{layer.place}" d="M2 6h14"/>'
+        drawn = f'<path class="{_line_kind(layer)}" d="M2 6h14"/>'
     elif layer.shape == "bars":
         drawn = f'<rect class="bar s{layer.place}" x="4" y="1" width="10" height="10"/>'
     else:
@@ -155,7 +158,11 @@ def _layer(layer: Layer, scale: _Scale) -> str:
     joined = [f"M{places[0][0]:.1f} {places[0][1]:.1f}"]
     for x, y in places[1:]:
         joined.append(f"H{x:.1f}V{y:.1f}" if layer.shape == "steps" else f"L{x:.1f} {y:.1f}")
-    return f'<path class="line {kind}" d="{"".join(joined)}"/>'
+    return f'<path class="{_line_kind(layer)}" d="{"".join(joined)}"/>'
+
+
+def _line_kind(layer: Layer) -> str:
+    return f"line {'below ' if layer.below else ''}s{layer.place}"
 
 
 def _points(place: int, places: Sequence[tuple[float, float]]) -> str:

@@ -23,6 +23,7 @@ STYLE = """
 .ranges .value { fill: var(--s0) }
 .ranges .missed { fill: var(--bad) }
 .ranges .spread { stroke: var(--text); stroke-width: 2; vector-effect: non-scaling-stroke }
+.ranges .zero { stroke: var(--axis); stroke-width: 1; vector-effect: non-scaling-stroke }
 .ranges .limit { stroke: var(--text); stroke-width: 2; stroke-dasharray: 3 2; vector-effect: non-scaling-stroke }
 .scale { display: flex; justify-content: space-between; color: var(--quiet); font-size: .8rem }
 """
@@ -69,7 +70,7 @@ def range_figure(chart: RangeChart) -> str:
     right = right if right > left else left + 1.0
     about = f'<p class="quiet">{escape(chart.about)}</p>' if chart.about else ""
     lines = [_line(one, left, right) for one in chart.ranges]
-    scale = "".join(f"<span>{escape(f'{_round(value)} {chart.unit}'.rstrip())}</span>" for value in (left, right))
+    scale = "".join(f"<span>{escape(f'{number(value)} {chart.unit}'.rstrip())}</span>" for value in (left, right))
     return (
         f"<figure><h3>{escape(chart.title)}</h3>{about}"
         f'<ul class="ranges">{"".join(lines)}</ul><div class="scale">{scale}</div></figure>'
@@ -85,6 +86,8 @@ def _line(one: Range, left: float, right: float) -> str:
     kind = "missed" if one.missed else "value"
     drawn = [f'<rect class="base" width="{_WIDTH}" height="2" y="{_HEIGHT - 2}"/>']
     drawn.append(f'<rect class="{kind}" x="{begin:.1f}" width="{width:.1f}" y="4" height="10"/>')
+    if left < 0 < right:
+        drawn.append(f'<path class="zero" d="M{zero:.1f} 0v{_HEIGHT}"/>')
     if one.low < one.high:
         drawn.append(f'<path class="spread" d="M{across(one.low):.1f} 9H{across(one.high):.1f}"/>')
         drawn += [f'<path class="spread" d="M{across(end):.1f} 5v8"/>' for end in (one.low, one.high)]
@@ -96,7 +99,3 @@ def _line(one: Range, left: float, right: float) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
         f"{''.join(drawn)}</svg></li>"
     )
-
-
-def _round(value: float) -> str:
-    return "0" if value == 0 else number(value)

@@ -98,7 +98,7 @@ def token_rates(samples: Sequence[Sample], step_ms: float, stretches: int) -> li
 def queue_chart(report: RunReport) -> Chart:
     """How many requests waited in the gateway and how many were at the model."""
     layers = [
-        Layer("at the model", 1, [(one.at_ms / 1000, one.in_flight) for one in report.queue], "steps"),
+        Layer("at the model", 1, [(one.at_ms / 1000, one.in_flight) for one in report.queue], "steps", below=True),
         Layer("waiting", 0, [(one.at_ms / 1000, one.depth) for one in report.queue], "steps"),
     ]
     largest = max((max(one.depth, one.in_flight) for one in report.queue), default=0)

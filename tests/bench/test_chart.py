@@ -71,6 +71,15 @@ def test_a_level_above_all_values_is_still_within() -> None:
     assert "90" in [text.text for text in drawing.iter("text")] or "100" in [text.text for text in drawing.iter("text")]
 
 
+def test_a_layer_below_another_is_broad_in_the_drawing_and_in_the_legend() -> None:
+    chart = _chart(
+        Layer("lower", 1, [(0, 1), (1, 2)], "steps", below=True), Layer("upper", 0, [(0, 1), (1, 2)], "steps")
+    )
+    assert chart_svg(chart).count('class="line below s1"') == 1
+    assert legend_html(chart).count('class="line below s1"') == 1
+    assert chart_svg(chart).index("below") < chart_svg(chart).index('class="line s0"')
+
+
 def test_labels_and_legend_are_escaped_and_empty_layers_are_left_out() -> None:
     chart = _chart(Layer("<a>", 0, [(1, 1)]), Layer("none", 1, []), level=("p50 & more", 1))
     assert _drawn(chart).attrib["aria-label"] == "Times <of> all: ms over seconds & more"

@@ -38,6 +38,11 @@ def test_values_below_zero_have_their_place() -> None:
     markup = range_figure(RangeChart("T", "", "ms", [Range("a", "-5", -5, -10, 0), Range("b", "10", 10, 10, 10)]))
     assert _widths(markup) == [250.0, 500.0]
     assert "<span>-10.0 ms</span>" in markup
+    assert markup.count('class="zero" d="M500.0 0v18"') == 2, "where bars begin can be seen"
+
+
+def test_a_scale_that_begins_at_zero_has_no_mark_there() -> None:
+    assert 'class="zero"' not in range_figure(RangeChart("T", "", "ms", [Range("a", "5", 5, 5, 5)]))
 
 
 def test_nothing_to_draw_gives_nothing_and_zeros_are_no_error() -> None:

@@ -70,6 +70,7 @@ def test_the_queue_is_drawn_in_seconds() -> None:
     chart = queue_chart(some_run([1000.0]))
     assert _layer(chart, "waiting").values == [(0.0, 0), (1.0, 3)]
     assert _layer(chart, "at the model").values == [(0.0, 1), (1.0, 1)]
+    assert [layer.below for layer in chart.layers] == [True, False], "as many waiting as at the model: both are seen"
 
 
 @pytest.mark.parametrize(

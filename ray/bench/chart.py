@@ -33,7 +33,7 @@ svg .mark { fill: none; stroke-width: 6; stroke-opacity: .7 }
 svg .line { fill: none; stroke-width: 2 }
 svg .below { stroke-width: 6; stroke-opacity: .5 }
 svg .bar { stroke: none }
-svg .level { stroke: var(--axis); stroke-width: 1.5; stroke-dasharray: 6 4 }
+svg .level { stroke: var(--text); stroke-width: 1.5; stroke-dasharray: 6 4 }
 .s0 { stroke: var(--s0); fill: var(--s0); stroke-linecap: round }
 .s1 { stroke: var(--s1); fill: var(--s1); stroke-linecap: square }
 .s2 { stroke: var(--s2); fill: var(--s2) }

@@ -78,8 +78,8 @@ def _tiles(report: RunReport) -> str:
             "of the tokens, mean of cold answers",
         ),
         ("From the cache", _share(answered, lambda one: one.cached), "of the answers"),
-        ("Shared with a twin", _share(answered, lambda one: one.deduplicated), "of the answers"),
-        ("Degraded", _share(answered, lambda one: one.degraded), "of the answers"),
+        ("Shared with a twin", _share(answered, lambda one: one.deduplicated), "of the answers: asked twice at once"),
+        ("Degraded", _share(answered, lambda one: one.degraded), "of the answers: cut short under load"),
     ]
     shown = [f"<div><dt>{name}</dt><dd>{value}<small>{about}</small></dd></div>" for name, value, about in tiles]
     return f'<dl class="tiles">{"".join(shown)}</dl>'

@@ -40,7 +40,7 @@ def latency_chart(samples: Sequence[Sample]) -> Chart:
         return [(one.started_ms / 1000, one.latency_ms / factor) for one in _in_time(samples) if belongs(one)]
 
     layers = [
-        Layer("cold", 0, points(lambda one: one.cold)),
+        Layer("from the model (cold)", 0, points(lambda one: one.cold)),
         Layer("from cache or twin", 1, points(lambda one: one.answered and not one.cold)),
         Layer("error", 2, points(lambda one: not one.answered)),
     ]
@@ -115,8 +115,8 @@ def reuse_chart(samples: Sequence[Sample]) -> Chart:
         return [(at, share) for at, share in shares if share is not None]
 
     layers = [
-        Layer("hot", 0, points(("hot",))),
-        Layer("restored", 1, points(("restored",))),
+        Layer("in a slot already", 0, points(("hot",))),
+        Layer("restored from the store", 1, points(("restored",))),
         Layer("others", 2, points(("evaluated", "none", None))),
     ]
     return Chart("Prefix reuse", "seconds since the start", "% of the prompt", layers, y_top=100.0)

@@ -35,7 +35,7 @@ def test_cold_cached_shared_and_failed_requests_are_kept_apart() -> None:
         replace(COLD, started_ms=3000.0, code="queue_full"),
     ]
     chart = latency_chart(samples)
-    assert _layer(chart, "cold").values == [(0.0, 100.0)]
+    assert _layer(chart, "from the model (cold)").values == [(0.0, 100.0)]
     assert _layer(chart, "from cache or twin").values == [(1.0, 100.0), (2.0, 100.0)]
     assert _layer(chart, "error").values == [(3.0, 100.0)]
     assert chart.level == ("p50 of cold answers", 100.0)
@@ -44,7 +44,7 @@ def test_cold_cached_shared_and_failed_requests_are_kept_apart() -> None:
 def test_long_latencies_are_shown_in_seconds() -> None:
     assert latency_chart([COLD]).y_label == "milliseconds"
     slow = latency_chart([replace(COLD, latency_ms=12_000.0)])
-    assert (slow.y_label, _layer(slow, "cold").values) == ("seconds", [(0.0, 12.0)])
+    assert (slow.y_label, _layer(slow, "from the model (cold)").values) == ("seconds", [(0.0, 12.0)])
 
 
 def test_the_distribution_ends_at_all_answers() -> None:
@@ -96,8 +96,8 @@ def test_reuse_is_shown_by_how_the_prefix_came_there() -> None:
     states = ["hot", "restored", "evaluated", "none", None]
     chart = reuse_chart([replace(COLD, prefix=state) for state in states])
     assert [(layer.name, len(layer.values)) for layer in chart.layers] == [
-        ("hot", 1),
-        ("restored", 1),
+        ("in a slot already", 1),
+        ("restored from the store", 1),
         ("others", 3),
     ]
 

@@ -25,7 +25,7 @@ def add_jobs_command(commands: Commands) -> None:
     )
     add_bench_options(jobs)
     jobs.add_argument("--connections", type=whole_number(1, MAX_CONNECTIONS), default=8, metavar="N", help="default 8")
-    jobs.add_argument("--directory", metavar="PATH", help="where the store is made: the disk to be measured")
+    jobs.add_argument("--directory", metavar="DIR", help="where the store is made: the disk to be measured")
 
 
 def jobs_problem(options: argparse.Namespace) -> str | None:

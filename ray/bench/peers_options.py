@@ -41,7 +41,13 @@ def add_peers_command(commands: Commands) -> None:
         ("--timeout-ms", 600_000, 180_000, "of one request"),
     ):
         told = what if default is None else f"{what} (default {default})"
-        peers.add_argument(name, type=whole_number(1, largest), default=default, metavar="N", help=told)
+        peers.add_argument(
+            name,
+            type=whole_number(1, largest),
+            default=default,
+            metavar="MS" if name.endswith("-ms") else "N",
+            help=told,
+        )
     peers.add_argument(
         "--margin",
         type=percent,

@@ -1,7 +1,14 @@
 """`python -m ray.bench autotune`: search better settings for a config on this machine, prove them, say what to change.
 
-The work is done by `tune_stages` (the order of things), `tune_space` (what is tried), `tune_search` (who goes on) and
-`tune_trial` (the processes). This file reads the options, opens the place where it all happens, and writes the results.
+This file reads the options, opens the place where it all happens, and writes the results. Behind it stand, in the order
+of a search:
+
+- `tune_stages`: the search from its beginning to its recommendation;
+- `tune_space`: which candidates there are; `tune_memory`: which of them do not fit;
+- `tune_search`: one sweep over candidates; `tune_rungs`: the rules by which they go on or leave;
+- `tune_trial`: one candidate as real processes;
+- `tune_duel`: the winner against the starting settings; `tune_verdict`: the rules by which it is taken;
+- `tune_report`: what is told; `tune_patch`: the patch, and the copy of the config.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from ray.bench.gateway_under_test import api_key_of, read_config
 from ray.bench.process import MeasurementError, working_directory
 from ray.bench.report import machine_facts
 from ray.bench.shown import Shown, say_progress, watch
-from ray.bench.tune_duel import Ring
+from ray.bench.tune_duel import Proof
 from ray.bench.tune_memory import divided, machine_memory_mib, needed_mib
 from ray.bench.tune_patch import write_patched
 from ray.bench.tune_report import Findings, findings_document, findings_text, ranking_text
@@ -51,19 +58,19 @@ def show_autotune(options: argparse.Namespace) -> Shown:
         ground = _ground(options, config, workload, key, directory)
         outlook = Outlook(time.monotonic, options.time_limit_s)
         asks = asks_of(ground, is_full)
-        ring = Ring(
-            workload,
-            options.clients,
-            task.requests,
-            options.turns,
-            ground.no_cache,
-            asks.final,
-            outlook,
-            facts,
-            say_progress,
+        proof = Proof(
+            workload=workload,
+            clients=options.clients,
+            requests=task.requests,
+            pairs=options.turns,
+            no_cache=ground.no_cache,
+            ask=asks.final,
+            outlook=outlook,
+            facts=facts,
+            progress=say_progress,
         )
         try:
-            tune(task, asks, _memory(config) if is_full else None, ring, found, say_progress)
+            tune(task, asks, _memory(config) if is_full else None, proof, found, say_progress)
         except (KeyboardInterrupt, MeasurementError):
             for line in ranking_text(found).splitlines():
                 say_progress(line)

@@ -85,8 +85,9 @@ def _verdict_document(verdict: Verdict) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
-    """What both sides are asked. `requests`: of one turn; `pairs`: turns of each side; `no_cache`: as it was sent."""
+class Proof:
+    """How two candidates are compared, and what both are asked. `requests`: of one turn; `pairs`: turns of each side;
+    `no_cache`: as it was sent."""
 
     workload: Workload
     clients: int
@@ -115,7 +116,7 @@ class Ring:
     def fewest_pairs(self) -> int:
         return min(FEWEST_PAIRS, self.pairs)
 
-    def fight(self, base: Candidate, rival: Candidate) -> Duel:
+    def compare(self, base: Candidate, rival: Candidate) -> Duel:
         """Both in turns: A B, B A, A B and so on. With a time limit fewer pairs, at least two or none."""
         turns: tuple[list[Answers], list[Answers]] = ([], [])
         sides = (base, rival)

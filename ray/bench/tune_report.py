@@ -149,9 +149,13 @@ def _duel(duel: Duel) -> list[str]:
 def _recommendation(found: Findings) -> str:
     if found.won is not None:
         return f"Recommended: {found.won.rival.label}. The patch:"
-    if not found.duels:
-        return "Recommended: keep the starting settings. Nothing that was tried is ahead of them. The patch is empty:"
-    return "Recommended: keep the starting settings. Nothing is better beyond noise. The patch is empty:"
+    if found.duels:
+        why = "Nothing is proven to be better"
+    elif any(one.rungs for one in (*found.launch[1:], *found.scheduler[1:])):
+        why = "Nothing that was tried is ahead of them"
+    else:
+        why = "No others could be measured"
+    return f"Recommended: keep the starting settings. {why}. The patch is empty:"
 
 
 def findings_document(found: Findings, label: str, facts: Mapping[str, str]) -> dict[str, object]:

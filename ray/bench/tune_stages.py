@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ray.bench.process import MeasurementError
 from ray.bench.tune_duel import STAGE as COMPARISON
-from ray.bench.tune_duel import Ring
+from ray.bench.tune_duel import Proof
 from ray.bench.tune_memory import MemoryRoom
 from ray.bench.tune_patch import patch_between
 from ray.bench.tune_report import Findings
@@ -81,11 +81,11 @@ def whole_label(config: Config, full: bool) -> str:
     return scheduler if launch is None else f"{launch_label(launch)} {scheduler}"
 
 
-def tune(task: Task, asks: Asks, memory: Memory | None, ring: Ring, found: Findings, progress: Progress) -> None:
+def tune(task: Task, asks: Asks, memory: Memory | None, proof: Proof, found: Findings, progress: Progress) -> None:
     """Search and prove; `found` is filled on the way. Raises `MeasurementError` when the starting settings fail."""
-    outlook = ring.outlook
+    outlook = proof.outlook
     sizes = rung_sizes(task.items, task.requests)
-    outlook.ahead[COMPARISON] = ring.units
+    outlook.ahead[COMPARISON] = proof.units
     planned = len(scheduler_candidates(task.base, task.scheduler_limit, task.load))
     outlook.ahead[SCHEDULER] = units_to_come(sizes, 0, planned, planned) + sizes[0]
     start = Candidate(task.label, task.base)
@@ -102,12 +102,12 @@ def tune(task: Task, asks: Asks, memory: Memory | None, ring: Ring, found: Findi
         progress(told)
         rivals = _scheduler_sweep(task, asks, start, outlook, found, progress)
     for rival in rivals[:MOST_DUELS]:
-        outlook.ahead[COMPARISON] = ring.units
-        if found.duels and not ring.has_time:
+        outlook.ahead[COMPARISON] = proof.units
+        if found.duels and not proof.has_time:
             progress(f"no time to compare with the runner-up, {rival.label}")
             break
         progress(f"comparing the starting settings with {rival.label}")
-        duel = ring.fight(start, rival)
+        duel = proof.compare(start, rival)
         found.duels.append(duel)
         if duel.won or duel.by_base:
             break

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 
-from ray.bench.tune_duel import Duel, Ring, told_bounds
+from ray.bench.tune_duel import Duel, Proof, told_bounds
 from ray.bench.workload_file import load_workload
 from tests.bench.tune_fakes import FakeBox, candidates, no_one
 
 
-def fought(box: FakeBox, *, pairs: int = 4, requests: int = 8) -> Duel:
+def compared(box: FakeBox, *, pairs: int = 4, requests: int = 8) -> Duel:
     base, rival = candidates("base", "new")
-    ring = Ring(load_workload(None), 1, requests, pairs, True, box.ask, box.outlook, {"Ray": "0"}, no_one)
-    return ring.fight(base, rival)
+    proof = Proof(load_workload(None), 1, requests, pairs, True, box.ask, box.outlook, {"Ray": "0"}, no_one)
+    return proof.compare(base, rival)
 
 
 def test_the_sides_take_turns_and_swap_who_goes_first() -> None:
     box = FakeBox({"base": 100, "new": 50})
-    duel = fought(box)
+    duel = compared(box)
     assert box.labels() == ["base", "new", "new", "base", "base", "new", "new", "base"]
     # Both sides are asked the same part of the workload in each pair.
     assert [first for label, _, first in box.asked if label == "base"] == [0, 8, 16, 24]
@@ -29,13 +29,13 @@ def test_the_sides_take_turns_and_swap_who_goes_first() -> None:
 
 def test_nothing_is_cut_off_in_the_comparison() -> None:
     box = FakeBox({"base": 10, "new": 10_000})
-    duel = fought(box)
+    duel = compared(box)
     assert set(box.limits["new"]) == {None}
     assert (duel.won, duel.reason) == (False, "not faster beyond noise")
 
 
 def test_new_settings_that_fail_are_not_taken_and_the_reason_is_kept() -> None:
-    duel = fought(FakeBox({"base": 10, "new": 1}, broken={"new": "exit code 42"}))
+    duel = compared(FakeBox({"base": 10, "new": 1}, broken={"new": "exit code 42"}))
     assert (duel.won, duel.by_base, duel.reason) == (False, False, "new failed in the comparison: exit code 42")
     assert duel.document() == {
         "base": "base",
@@ -46,7 +46,7 @@ def test_new_settings_that_fail_are_not_taken_and_the_reason_is_kept() -> None:
 
 
 def test_starting_settings_that_fail_are_named() -> None:
-    duel = fought(FakeBox({"base": 10, "new": 1}, failing={"base": 8}))
+    duel = compared(FakeBox({"base": 10, "new": 1}, failing={"base": 8}))
     assert (duel.won, duel.by_base) == (False, True)
     assert duel.reason == "the starting settings failed in the comparison: no request was answered"
 
@@ -55,7 +55,7 @@ def test_a_time_limit_leaves_whole_pairs_out() -> None:
     box = FakeBox({"base": 1000, "new": 500})
     box.outlook.limit_s = 50.0
     box.outlook.worked(10, 10.0)
-    duel = fought(box)
+    duel = compared(box)
     assert duel.verdict is not None
     assert duel.verdict.pairs == 3
     assert box.now <= 50.0
@@ -65,13 +65,13 @@ def test_without_time_for_two_pairs_there_is_no_verdict() -> None:
     box = FakeBox({"base": 1000, "new": 500})
     box.outlook.limit_s = 30.0
     box.outlook.worked(10, 10.0)
-    duel = fought(box)
+    duel = compared(box)
     assert box.asked == []
     assert (duel.won, duel.reason) == (False, "there was no time to compare")
 
 
 def test_the_document_has_the_ratio_its_bounds_and_both_runs() -> None:
-    document = fought(FakeBox({"base": 100, "new": 50})).document()
+    document = compared(FakeBox({"base": 100, "new": 50})).document()
     json.dumps(document, allow_nan=False)
     assert (document["better"], document["pairs"], document["pairsWon"]) == (True, 4, 4)
     speed = document["speedRatio"]
@@ -82,6 +82,6 @@ def test_the_document_has_the_ratio_its_bounds_and_both_runs() -> None:
 
 
 def test_the_ratio_is_told_with_its_bounds() -> None:
-    duel = fought(FakeBox({"base": 100, "new": 50}))
+    duel = compared(FakeBox({"base": 100, "new": 50}))
     assert duel.verdict is not None
     assert told_bounds(duel.verdict) == "2.10 x (2.10..2.10)"

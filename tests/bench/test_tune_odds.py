@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from ray.bench.provider_tally import ProviderTally
-from ray.bench.tune_duel import Ring
+from ray.bench.tune_duel import Proof
 from ray.bench.tune_report import Findings
 from ray.bench.tune_rungs import Answers
 from ray.bench.tune_search import Ask, Outlook
@@ -57,9 +57,9 @@ def taken(
         machine = ChancyMachine(seed, latency, passes)
         task = Task(SUB1B, False, Load(2, (96, 160)), 4, REQUESTS, 8, 1, cpus=2)
         outlook = Outlook(lambda machine=machine: machine.now)  # type: ignore[misc]  # its own machine, not the last
-        ring = Ring(load_workload(None), 2, REQUESTS, 4, True, machine.ask, outlook, {}, no_one)
+        proof = Proof(load_workload(None), 2, REQUESTS, 4, True, machine.ask, outlook, {}, no_one)
         found = Findings(SUB1B, "gateway", {})
-        tune(task, Asks(machine.ask, machine.schedulers, machine.ask), None, ring, found, no_one)
+        tune(task, Asks(machine.ask, machine.schedulers, machine.ask), None, proof, found, no_one)
         recommended.append(found.won.rival.config if found.won else None)
     return recommended
 

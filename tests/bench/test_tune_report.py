@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ray.bench.tune_duel import Duel, Ring
+from ray.bench.tune_duel import Duel, Proof
 from ray.bench.tune_patch import patch_between
 from ray.bench.tune_report import NOTHING, Findings, findings_document, findings_text, ranking_text
 from ray.bench.tune_rungs import Standing
@@ -22,16 +22,16 @@ def found_by(box: FakeBox, *, rival: str | None = None) -> Findings:
     found = Findings(TINY, "gateway", {"scope": "gateway", "requests": 8}, scheduler=standings, patch={})
     if rival is not None:
         of_label = {one.candidate.label: one.candidate for one in standings}
-        found.duels.append(proof(box, rival))
+        found.duels.append(compared(box, rival))
         if found.duels[0].won:
             found.patch = patch_between(TINY, of_label[rival].config)
     return found
 
 
-def proof(box: FakeBox, rival: str) -> Duel:
-    ring = Ring(load_workload(None), 1, 8, 2, True, box.ask, box.outlook, {}, no_one)
+def compared(box: FakeBox, rival: str) -> Duel:
     named = {one.label: one for one in candidates(*LABELS)}
-    return ring.fight(named["base"], named[rival])
+    proof = Proof(load_workload(None), 1, 8, 2, True, box.ask, box.outlook, {}, no_one)
+    return proof.compare(named["base"], named[rival])
 
 
 def box() -> FakeBox:
@@ -58,7 +58,13 @@ def test_nothing_better_is_said_plainly() -> None:
     assert text.endswith("\n{}\n")
     unproven = findings_text(found_by(box(), rival="c"), {})
     assert "B is not taken: not faster beyond noise." in unproven
-    assert "Recommended: keep the starting settings. Nothing is better beyond noise." in unproven
+    assert "Recommended: keep the starting settings. Nothing is proven to be better." in unproven
+
+
+def test_a_search_in_which_only_the_starting_settings_could_be_measured_does_not_call_them_the_best() -> None:
+    broken = dict.fromkeys(LABELS[1:], LOG)
+    text = findings_text(found_by(FakeBox(dict.fromkeys(LABELS, 100.0), broken=broken)), {})
+    assert "Recommended: keep the starting settings. No others could be measured." in text
 
 
 def test_the_document_is_whole_and_strict_json() -> None:

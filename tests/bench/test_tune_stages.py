@@ -9,7 +9,7 @@ import pytest
 
 from ray.bench.process import MeasurementError
 from ray.bench.provider_tally import ProviderTally
-from ray.bench.tune_duel import Ring
+from ray.bench.tune_duel import Proof
 from ray.bench.tune_memory import MemoryRoom
 from ray.bench.tune_report import Findings
 from ray.bench.tune_rungs import Answers
@@ -73,9 +73,9 @@ def tuned(
 ) -> Findings:
     task = Task(base, full, Load(2, (96, 160)), 4, 8, 64, 8, cpus=2)
     outlook = Outlook(lambda: machine.now, limit_s)
-    ring = Ring(load_workload(None), 2, 8, 4, True, machine.prove, outlook, {}, no_one)
+    proof = Proof(load_workload(None), 2, 8, 4, True, machine.prove, outlook, {}, no_one)
     found = Findings(base, "full" if full else "gateway", {})
-    tune(task, Asks(machine.launch, machine.schedulers, machine.prove), memory, ring, found, no_one)
+    tune(task, Asks(machine.launch, machine.schedulers, machine.prove), memory, proof, found, no_one)
     return found
 
 

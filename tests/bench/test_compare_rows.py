@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
 from ray.bench.compare_rows import compare_rows
-from ray.bench.comparison import Compared, comparison_document, comparison_text
+from ray.bench.comparison import Compared, changes_as_rows, comparison_document, comparison_text
 from ray.bench.figures import Figure, repeated, single
 from ray.bench.process import MeasurementError
 from ray.bench.read_report import ReadReport, read_report
@@ -138,6 +139,23 @@ def test_a_row_that_one_report_lacks_is_shown_without_a_verdict() -> None:
         ("y", None, 3.0, None),
     ]
     json.dumps(comparison_document(comparison), allow_nan=False)
+
+
+def test_what_broke_off_and_another_version_are_noted() -> None:
+    whole = envelope("some-bench", [_ms(*_FAST)], label="some", facts={}, settings={})
+    broken = read_report({**whole, "version": 2, "brokenOff": "it went away"}, any_version=True)
+    notes = compare_rows(read_report(whole), broken, force=True).notes
+    assert notes == ["the schema versions differ: A has 1, B 2", "B was broken off: it went away"]
+
+
+def test_bounds_without_an_end_stay_out_of_json() -> None:
+    row = _one(_ms(*_FAST), _ms(*_SLOW))
+    assert row.change is not None
+    endless = replace(row, change=replace(row.change, high=math.inf))
+    comparison = replace(compare_rows(_report(_ms(*_FAST)), _report(_ms(*_SLOW))), rows=[endless])
+    assert "Infinity" not in json.dumps(comparison_document(comparison))
+    (shown,) = changes_as_rows(comparison)
+    assert shown.figure == single(row.change.value)
 
 
 def test_other_settings_are_refused_and_another_place_is_not() -> None:

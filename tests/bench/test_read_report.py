@@ -60,6 +60,16 @@ def test_a_run_from_before_it_had_rows_has_them() -> None:
     assert [row.id for row in read_report(old).rows][:3] == ["latency_p50", "latency_p95", "latency_p99"]
 
 
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(rows_report()))
+    monkeypatch.setattr("ray.bench.read_report.LARGEST_REPORT_BYTES", path.stat().st_size)
+    load_report(str(path))
+    monkeypatch.setattr("ray.bench.read_report.LARGEST_REPORT_BYTES", path.stat().st_size - 1)
+    with pytest.raises(MeasurementError, match=r"report\.json: larger than"):
+        load_report(str(path))
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"kind": "x", "version": 1}', "[" * 100_000])
 def test_what_is_no_report_is_refused_with_the_files_name(content: str, tmp_path: Path) -> None:
     path = tmp_path / "other.json"

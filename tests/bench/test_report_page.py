@@ -30,6 +30,34 @@ def test_every_kind_of_report_gives_a_whole_page_that_loads_nothing(document: Do
     assert harmless(page)
 
 
+def _hostile(part: object, kept: str = "") -> object:
+    """Every text that is no name of something with a markup in it."""
+    if isinstance(part, dict):
+        return {key: _hostile(value, str(key)) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_hostile(value, kept) for value in part]
+    if not isinstance(part, str) or kept in ("kind", "verdict", "better", "generatedAt", "id", "side", "pass"):
+        return part
+    return f"<b>&{part}"
+
+
+@pytest.mark.parametrize("document", all_reports(), ids=lambda document: str(document["kind"]))
+def test_no_text_of_a_report_is_markup(document: Document) -> None:
+    hostile = _hostile(document)
+    assert isinstance(hostile, dict)
+    page = report_page(hostile)
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+
+
+def test_a_comparison_with_a_side_that_broke_off_says_so() -> None:
+    document = peers_report()
+    assert isinstance(document["peer"], dict)
+    assert "Broken off: it went away" in report_page(
+        {**document, "peer": {**document["peer"], "brokenOff": "it went away"}}
+    )
+
+
 def test_rows_are_drawn_against_their_budgets_and_told_in_a_table() -> None:
     page = report_page(rows_report())
     assert "Budgets missed: resident memory." in page

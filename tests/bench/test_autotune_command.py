@@ -120,6 +120,21 @@ def test_two_clients_get_two_places_and_the_copy_of_the_config_says_so(tmp_path:
 
 
 @pytest.mark.integration
+def test_a_gateway_with_auth_is_asked_past_its_cache_with_the_key_of_the_bench(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_BENCHMARK_API_KEY", "key-of-the-bench")
+    source = tmp_path / "ray.json"
+    source.write_text(json.dumps({"profile": "tiny", "auth": {"enabled": True, "apiKeyEnv": "KEYS_OF_THE_BOX"}}))
+    argv = ["--config", str(source), "--requests", "8", "--turns", "1", "--max-candidates", "1", "--json"]
+    assert command.main(["autotune", *argv]) == 0
+    shown = capsys.readouterr()
+    (base,) = json.loads(shown.out)["schedulerResults"]
+    assert (base["summary"]["errorRate"], base["summary"]["responseCacheHitRate"]) == (0, 0)
+    assert "key-of-the-bench" not in shown.out + shown.err
+
+
+@pytest.mark.integration
 def test_a_full_search_survives_servers_that_do_not_start(tmp_path: Path) -> None:
     """The fake server starts with two slots only: every candidate with another number is recorded and left behind."""
     program, model, source = tmp_path / "llama-server", tmp_path / "model.gguf", tmp_path / "ray.json"

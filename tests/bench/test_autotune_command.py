@@ -120,7 +120,7 @@ def test_two_clients_get_two_places_and_the_copy_of_the_config_says_so(tmp_path:
 
 
 @pytest.mark.integration
-def test_a_gateway_with_auth_is_asked_past_its_cache_with_the_key_of_the_bench(
+def test_a_gateway_with_auth_is_asked_with_the_key_of_the_bench(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_BENCHMARK_API_KEY", "key-of-the-bench")
@@ -130,7 +130,7 @@ def test_a_gateway_with_auth_is_asked_past_its_cache_with_the_key_of_the_bench(
     assert command.main(["autotune", *argv]) == 0
     shown = capsys.readouterr()
     (base,) = json.loads(shown.out)["schedulerResults"]
-    assert (base["summary"]["errorRate"], base["summary"]["responseCacheHitRate"]) == (0, 0)
+    assert base["summary"]["errorRate"] == 0
     assert "key-of-the-bench" not in shown.out + shown.err
 
 

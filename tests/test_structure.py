@@ -42,6 +42,20 @@ FLOORS = {
     "__main__": 8,
 }
 
+# The same inside the benchmark room, by folder: what stands on one floor does not know its neighbours. The files of the
+# room itself bring all together.
+BENCH_FLOORS = {
+    "processes": 0,
+    "report": 1,
+    "run": 2,
+    "reading": 3,
+    "budgets": 4,
+    "eval": 4,
+    "formats": 4,
+    "peers": 4,
+    "tune": 4,
+}
+
 
 @dataclass(frozen=True)
 class Import:
@@ -152,6 +166,18 @@ def test_a_function_fits_a_screen(path: Path) -> None:
         and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
     ]
     assert not long, "\n".join(long)
+
+
+def test_folders_of_the_benchmark_room_use_only_those_below_them() -> None:
+    folders = {path.name for path in (PACKAGE / "bench").iterdir() if any(path.glob("*.py"))}
+    assert folders == BENCH_FLOORS.keys()
+    for path in sorted((PACKAGE / "bench").glob("*/*.py")):
+        own = path.parent.name
+        for found in imports_of(parsed(path), module_name(path)):
+            parts = found.module.split(".")
+            if parts[:2] == ["ray", "bench"] and parts[2:3] != [own]:
+                other = BENCH_FLOORS.get(parts[2] if len(parts) > 2 else "", 99)
+                assert other < BENCH_FLOORS[own], f"{relative(path)}:{found.line}: {found.module}"
 
 
 def test_every_room_that_exists_has_a_floor() -> None:

@@ -11,12 +11,12 @@ import signal
 import sys
 from types import FrameType
 
-from ray.bench.aligned import for_terminal
 from ray.bench.command_line import parse_options
 from ray.bench.commands import COMMANDS
 from ray.bench.output import require_outputs, write_outputs
-from ray.bench.process import MeasurementError
-from ray.bench.shown import say_progress
+from ray.bench.processes.process import MeasurementError
+from ray.bench.report.aligned import for_terminal
+from ray.bench.report.shown import say_progress
 
 EXIT_OK = 0
 EXIT_FAILED = 1

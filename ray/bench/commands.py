@@ -8,26 +8,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ray.bench.autotune_command import show_autotune
-from ray.bench.autotune_options import add_autotune_command, autotune_problem
-from ray.bench.bench_options import model_problem
-from ray.bench.compare_command import show_compare
-from ray.bench.eval_command import show_eval
-from ray.bench.eval_options import add_eval_command, eval_problem
-from ray.bench.formats_command import show_formats
-from ray.bench.formats_options import add_formats_command, formats_problem
-from ray.bench.gateway_command import add_gateway_command, gateway_problem, show_gateway
-from ray.bench.jobs_command import add_jobs_command, jobs_problem, show_jobs
-from ray.bench.openai_command import add_openai_command, show_openai
+from ray.bench.budgets.bench_options import model_problem
+from ray.bench.budgets.gateway_command import add_gateway_command, gateway_problem, show_gateway
+from ray.bench.budgets.jobs_command import add_jobs_command, jobs_problem, show_jobs
+from ray.bench.budgets.openai_command import add_openai_command, show_openai
+from ray.bench.budgets.prefix_command import add_prefix_command, prefix_problem, show_prefix
+from ray.bench.eval.command import show_eval
+from ray.bench.eval.options import add_eval_command, eval_problem
+from ray.bench.formats.command import show_formats
+from ray.bench.formats.options import add_formats_command, formats_problem
 from ray.bench.page_command import show_page
-from ray.bench.peers_command import measure_peers, peers_document, peers_text, write_reports
-from ray.bench.peers_options import add_peers_command, peers_problem
-from ray.bench.prefix_command import add_prefix_command, prefix_problem, show_prefix
-from ray.bench.report import machine_facts
-from ray.bench.report_options import add_compare_command, add_page_command, report_problem
-from ray.bench.run_command import measure_run
-from ray.bench.run_options import add_run_options, run_problem
-from ray.bench.shown import Shown, say_progress, watch
+from ray.bench.peers.command import measure_peers, peers_document, peers_text, write_reports
+from ray.bench.peers.options import add_peers_command, peers_problem
+from ray.bench.reading.compare_command import show_compare
+from ray.bench.reading.report_options import add_compare_command, add_page_command, report_problem
+from ray.bench.report.report import machine_facts
+from ray.bench.report.shown import Shown, say_progress, watch
+from ray.bench.run.command import measure_run
+from ray.bench.run.options import add_run_options, run_problem
+from ray.bench.tune.command import show_autotune
+from ray.bench.tune.options import add_autotune_command, autotune_problem
 
 if TYPE_CHECKING:
     Parsers = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from ray.bench.option_values import label_text, path_text
-from ray.bench.process import MeasurementError
-from ray.bench.report_file import append_history, is_same_file, require_replaceable, require_writable, write_file
+from ray.bench.processes.process import MeasurementError
+from ray.bench.report.report_file import append_history, is_same_file, require_replaceable, require_writable, write_file
 from ray.bench.report_page import report_page
 
 # Lists of single measurements, at any depth: a history with them would hold a few reports only.
@@ -22,17 +21,6 @@ _DIRECTORIES = ("history_dir", "output_dir")
 _READ = ("config", "workload", "compare_with")
 
 Progress = Callable[[str], None]
-# What has options like a parser or a group of them.
-Options = argparse._ActionsContainer
-
-
-def add_output_options(command: Options, *, label: str = "the command's name") -> None:
-    """The options of a command that measures. `label`: what a report is called when `--label` is not given."""
-    command.add_argument("--json", action="store_true", help="the report as JSON")
-    command.add_argument("--label", type=label_text, metavar="TEXT", help=f"name of the report (default: {label})")
-    command.add_argument("--output", type=path_text, metavar="FILE", help="write the report as JSON, with every sample")
-    command.add_argument("--html", type=path_text, metavar="FILE", help="write the report as one page with charts")
-    command.add_argument("--history-dir", type=path_text, metavar="DIR", help="add the figures to a history in there")
 
 
 def require_outputs(options: argparse.Namespace) -> None:

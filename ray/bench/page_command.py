@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ray.bench.read_report import load_report
-from ray.bench.report_file import write_file
+from ray.bench.reading.read_report import load_report
+from ray.bench.report.report_file import write_file
+from ray.bench.report.shown import Shown
 from ray.bench.report_page import report_page
-from ray.bench.shown import Shown
 
 
 def show_page(options: argparse.Namespace) -> Shown:

@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from html import escape
 
-from ray.bench.html_report import html_page
-from ray.bench.page_parts import figures, section
-from ray.bench.peers_command import PEERS_KIND
-from ray.bench.peers_page import peers_page
-from ray.bench.prefix_page import prefix_sections
-from ray.bench.prefix_report import PREFIX_KIND
-from ray.bench.read_report import ReadReport, read_report
-from ray.bench.rows_page import rows_page
-from ray.bench.run_charts import charts_of
-from ray.bench.run_report import RUN_KIND, RunReport
+from ray.bench.budgets.prefix_page import prefix_sections
+from ray.bench.budgets.prefix_report import PREFIX_KIND
+from ray.bench.peers.command import PEERS_KIND
+from ray.bench.peers.page import peers_page
+from ray.bench.reading.read_report import ReadReport, read_report
+from ray.bench.reading.rows_page import rows_page
+from ray.bench.report.page_parts import figures, section
+from ray.bench.run.charts import charts_of
+from ray.bench.run.html_report import html_page
+from ray.bench.run.report import RUN_KIND, RunReport
 
 
 def report_page(document: Mapping[str, object]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ray.bench.clients import Asked, Load
-from ray.bench.doors import Answer
-from ray.bench.llama_process import Work
-from ray.bench.prefix_bench import Pass
-from ray.bench.prefix_sides import Side
+from ray.bench.budgets.clients import Asked, Load
+from ray.bench.budgets.doors import Answer
+from ray.bench.budgets.prefix_bench import Pass
+from ray.bench.budgets.prefix_sides import Side
+from ray.bench.processes.llama_process import Work
 
 
 def some_asked(seconds: float, text: str = "SECRET", prefix: str | None = None, number: int = 0) -> Asked:

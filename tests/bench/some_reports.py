@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from random import Random
 
-from ray.bench.compare_runs import compare_runs
-from ray.bench.eval_report import eval_document
-from ray.bench.figures import Figure, single
-from ray.bench.formats_report import FALLBACK, SCAFFOLD, sweep_document
-from ray.bench.peers_command import Peers, peers_document
-from ray.bench.prefix_bench import PASSES, Measured, Pair, PrefixPlan
-from ray.bench.prefix_report import PREFIX_KIND, prefix_document, rows_of
-from ray.bench.prefix_sides import direct_side, ray_side
-from ray.bench.report import Budget, Report, Row, json_document
-from ray.bench.tune_report import findings_document
+from ray.bench.budgets.prefix_bench import PASSES, Measured, Pair, PrefixPlan
+from ray.bench.budgets.prefix_report import PREFIX_KIND, prefix_document, rows_of
+from ray.bench.budgets.prefix_sides import direct_side, ray_side
+from ray.bench.eval.report import eval_document
+from ray.bench.formats.report import FALLBACK, SCAFFOLD, sweep_document
+from ray.bench.peers.command import Peers, peers_document
+from ray.bench.reading.compare_runs import compare_runs
+from ray.bench.report.figures import Figure, single
+from ray.bench.report.report import Budget, Report, Row, json_document
+from ray.bench.tune.report import findings_document
+from tests.bench.eval.test_report import some_report
+from tests.bench.formats.test_report import HIGH, LOW, result, sweep
 from tests.bench.passes import some_asked, some_pass
 from tests.bench.some_runs import some_run
-from tests.bench.test_eval_report import some_report
-from tests.bench.test_formats_report import HIGH, LOW, result, sweep
-from tests.bench.test_tune_report import box, found_by
+from tests.bench.tune.test_report import box, found_by
 
 Document = dict[str, object]
 

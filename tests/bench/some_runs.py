@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray.bench.run_report import QueuePoint, RunReport, RunSettings, Sample
+from ray.bench.run.report import QueuePoint, RunReport, RunSettings, Sample
 
 DIGEST = "ab" * 32
 

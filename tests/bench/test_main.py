@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from ray.bench import __main__ as command
-from ray.bench import gateway_bench, prefix_bench
+from ray.bench.budgets import gateway_bench, prefix_bench
+from ray.bench.budgets.prefix_bench import FULL, PASSES, QUICK, Measured, Pair, PrefixPlan
+from ray.bench.budgets.prefix_command import prefix_plan
+from ray.bench.budgets.prefix_sides import direct_side, ray_side
 from ray.bench.command_line import parse_options
 from ray.bench.commands import COMMANDS
-from ray.bench.figures import single
-from ray.bench.prefix_bench import FULL, PASSES, QUICK, Measured, Pair, PrefixPlan
-from ray.bench.prefix_command import prefix_plan
-from ray.bench.prefix_sides import direct_side, ray_side
-from ray.bench.process import MeasurementError
-from ray.bench.report import Budget, Row
-from ray.bench.shown import Shown, say_progress
+from ray.bench.processes.process import MeasurementError
+from ray.bench.report.figures import single
+from ray.bench.report.report import Budget, Row
+from ray.bench.report.shown import Shown, say_progress
 from tests.bench.passes import some_asked, some_pass
 
 PREFIX = ["prefix", "--llama-server", __file__, "--model", __file__]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ray.bench import __main__ as command
-from ray.bench import gateway_bench
+from ray.bench.budgets import gateway_bench
 from ray.bench.commands import COMMANDS
-from ray.bench.figures import single
 from ray.bench.output import history_line
-from ray.bench.report import Row
+from ray.bench.report.figures import single
+from ray.bench.report.report import Row
 from tests.bench.some_reports import peers_report, prefix_report, run_report
 
 MEASURING = sorted(set(COMMANDS) - {"compare", "page"})

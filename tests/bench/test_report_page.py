@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray.bench.process import MeasurementError
+from ray.bench.processes.process import MeasurementError
 from ray.bench.report_page import report_page
 from tests.bench.page_reader import Page, harmless
 from tests.bench.some_reports import (

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ray.bench.compare_rows import compare_rows
-from ray.bench.comparison import comparison_document
 from ray.bench.output import history_line
-from ray.bench.read_report import read_report
-from ray.bench.run_report import RunSettings, Sample
+from ray.bench.reading.compare_rows import compare_rows
+from ray.bench.reading.comparison import comparison_document
+from ray.bench.reading.read_report import read_report
+from ray.bench.run.report import RunSettings, Sample
 from tests.bench.some_reports import Document, all_reports, rows_report, run_report
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-report.schema.json"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ray.bench.process import MeasurementError
-from ray.bench.provider_tally import ProviderTally
-from ray.bench.run_report import Sample
-from ray.bench.tune_rungs import Answers
-from ray.bench.tune_search import Outlook, TooSlow
-from ray.bench.tune_space import Candidate
+from ray.bench.processes.process import MeasurementError
+from ray.bench.run.provider_tally import ProviderTally
+from ray.bench.run.report import Sample
+from ray.bench.tune.rungs import Answers
+from ray.bench.tune.search import Outlook, TooSlow
+from ray.bench.tune.space import Candidate
 from ray.config import Config, config_from_mapping
 
 TINY = config_from_mapping({"profile": "tiny"})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ray.bench.baseline import compare, load_baseline
-from ray.bench.run_report import RunSettings
-from ray.bench.workload_file import Item, load_workload
+from ray.bench.run.baseline import compare, load_baseline
+from ray.bench.run.report import RunSettings
+from ray.bench.run.workload_file import Item, load_workload
 
 ROOT = Path(__file__).parents[2]
 WORKLOADS = ROOT / "examples/workloads"

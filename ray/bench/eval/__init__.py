@@ -1,0 +1,1 @@
+"""`eval`: a golden set, judged by prompt family."""

@@ -1,0 +1,1 @@
+"""`formats`: prompt formats beside each other."""

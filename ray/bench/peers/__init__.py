@@ -1,0 +1,1 @@
+"""`peers`: Ray beside another OpenAI-compatible server, in turns."""

@@ -1,0 +1,1 @@
+"""Reports read back from their files, compared and drawn as rows."""

@@ -1,0 +1,1 @@
+"""`run`: a workload against a gateway: load, samples, figures, quality, baselines, report."""

@@ -1,0 +1,1 @@
+"""`autotune`: a search for better settings, and its proof."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ray.bench.run.report import QueuePoint, RunReport, RunSettings, Sample
+from ray.bench.run.report import RunReport, RunSettings
+from ray.bench.run.sample import QueuePoint, Sample
 
 DIGEST = "ab" * 32
 

@@ -14,7 +14,8 @@ from ray.bench.output import history_line
 from ray.bench.reading.compare_rows import compare_rows
 from ray.bench.reading.comparison import comparison_document
 from ray.bench.reading.read_report import read_report
-from ray.bench.run.report import RunSettings, Sample
+from ray.bench.run.report import RunSettings
+from ray.bench.run.sample import Sample
 from tests.bench.some_reports import Document, all_reports, rows_report, run_report
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-report.schema.json"

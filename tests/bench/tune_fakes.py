@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ray.bench.processes.process import MeasurementError
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.tune.rungs import Answers
 from ray.bench.tune.search import Outlook, TooSlow
 from ray.bench.tune.space import Candidate

@@ -25,7 +25,8 @@ from ray.bench.run.command import baseline_written, held_against, measured_repor
 from ray.bench.run.driver import RunPlan
 from ray.bench.run.options import MAX_REQUESTS
 from ray.bench.run.repetition import repeated_workload
-from ray.bench.run.report import RunReport, Sample
+from ray.bench.run.report import RunReport
+from ray.bench.run.sample import Sample
 from ray.bench.run.text import comparison_lines
 from ray.bench.run.workload_file import Workload, load_workload
 from ray.types import as_json

@@ -18,7 +18,8 @@ from ray.bench.report.aligned import one_line
 from ray.bench.report.figures import Figure, median, single
 from ray.bench.report.report import Row, envelope
 from ray.bench.run.paired import paired_difference, scores_by_item
-from ray.bench.run.report import LARGEST_REPORT_BYTES, Part, RunReport, Sample
+from ray.bench.run.report import LARGEST_REPORT_BYTES, Part, RunReport
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import Item, Workload
 from ray.errors import truncated
 from ray.types import as_json

@@ -9,7 +9,8 @@ from ray.bench.report.aligned import aligned, counted, one_line
 from ray.bench.report.figures import Figure
 from ray.bench.report.report import number
 from ray.bench.run.paired import with_bounds
-from ray.bench.run.report import RunReport, Sample
+from ray.bench.run.report import RunReport
+from ray.bench.run.sample import Sample
 
 _NOT_KNOWN = "n/a"
 _HEAD = ("prompt family", "n", "errors", "passed", "score", "valid JSON", "p50 ms", "tokens in", "tokens out")

@@ -27,7 +27,7 @@ from ray.bench.run.driver import Measured, RunPlan, drive
 from ray.bench.run.gateway_under_test import Target, api_key_of, read_config, started_gateway, wait_until_ready
 from ray.bench.run.provider_tally import ProviderTally
 from ray.bench.run.repetition import with_next_seeds
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import MAX_METADATA_ENTRIES, Item, Workload, load_workload, workload_of
 from ray.config import Config, LlamaCppAdapter
 

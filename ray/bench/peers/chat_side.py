@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ray.bench.processes.process import MeasurementError
 from ray.bench.run.quality import judge
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import Item
 from ray.clock import Deadline
 from ray.errors import RayError

@@ -26,7 +26,8 @@ from ray.bench.report.report_file import write_file
 from ray.bench.run.driver import HTTP_UNAUTHORIZED
 from ray.bench.run.gateway_under_test import KEY_VARIABLE, key_in
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import RunReport, RunSettings, Sample
+from ray.bench.run.report import RunReport, RunSettings
+from ray.bench.run.sample import Sample
 from ray.bench.run.summary import summary_of
 from ray.bench.run.workload_file import Workload, load_workload
 from ray.clock import iso_now

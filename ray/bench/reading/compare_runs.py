@@ -9,8 +9,9 @@ from ray.bench.reading.comparison import MARGIN_PERCENT, Compared, Comparison, v
 from ray.bench.report.figures import quantile
 from ray.bench.report.noise import mean_ratio, quantile_ratio, share_difference
 from ray.bench.run.charts import token_rates
-from ray.bench.run.report import RUN_KIND, RunReport, Sample
+from ray.bench.run.report import RUN_KIND, RunReport
 from ray.bench.run.rows import answer_rate, known, reuse_percent
+from ray.bench.run.sample import Sample
 
 _STRETCHES, _ANSWERS_PER_STRETCH = 12, 4
 _NOT_SHOWN = "n/a"

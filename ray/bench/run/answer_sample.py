@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ray.bench.run.provider_tally import figure
 from ray.bench.run.quality import judge
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import Item
 from ray.client import (
     RayAnswerError,

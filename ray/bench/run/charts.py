@@ -8,8 +8,9 @@ from dataclasses import replace
 from ray.bench.report.chart import Chart, Layer
 from ray.bench.report.figures import quantile
 from ray.bench.report.plot import tick_step
-from ray.bench.run.report import RunReport, Sample
+from ray.bench.run.report import RunReport
 from ray.bench.run.rows import reuse_percent
+from ray.bench.run.sample import Sample
 
 _SECONDS_FROM_MS = 10_000
 _BINS = 40

@@ -32,7 +32,7 @@ from ray.bench.run.answer_sample import (
     provider_of,
 )
 from ray.bench.run.provider_tally import ProviderTally, figure
-from ray.bench.run.report import QueuePoint, Sample
+from ray.bench.run.sample import QueuePoint, Sample
 from ray.bench.run.workload_file import Workload
 from ray.client import AsyncRayClient, RayClientError, RayRefused, RayRequestError
 

@@ -10,8 +10,9 @@ from ray.bench.report.figures import quantile
 from ray.bench.report.page_parts import Cells, figures, milliseconds, page, section, table, verdict
 from ray.bench.report.report import number
 from ray.bench.run.charts import charts_of
-from ray.bench.run.report import Part, RunReport, RunSettings, Sample
+from ray.bench.run.report import Part, RunReport, RunSettings
 from ray.bench.run.rows import reuse_percent
+from ray.bench.run.sample import Sample
 
 _SLOWEST = 10
 _NONE = "n/a"

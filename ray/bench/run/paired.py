@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from ray.bench.report.figures import Figure
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 
 # Scores come in a few steps, so a few items easily differ by the same one, and then there seems to be no noise at all.
 # That four toss the same way happens in one of sixteen cases.

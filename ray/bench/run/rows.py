@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ray.bench.report.figures import Figure, quantile, single
 from ray.bench.report.report import Row
-
-if TYPE_CHECKING:
-    # For the names of types alone: a run's report has these rows in it.
-    from ray.bench.run.report import QueuePoint, Sample
+from ray.bench.run.sample import QueuePoint, Sample
 
 _TIMES: tuple[tuple[str, str, Callable[[Sample], float | None]], ...] = (
     ("latency", "latency, cold", lambda one: one.latency_ms),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ray.bench.report.figures import median, quantile
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import QueuePoint, Sample
+from ray.bench.run.sample import QueuePoint, Sample
 
 HOUR_MS = 3_600_000
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.summary import summary_of
 from ray.bench.tune.space import Candidate
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from ray.bench.report.figures import Figure, quantile
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.summary import HOUR_MS, score_of
 
 FEWEST_ANSWERS = 6

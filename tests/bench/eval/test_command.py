@@ -19,7 +19,7 @@ from ray.bench.run.driver import Measured, Progress, RunPlan
 from ray.bench.run.gateway_under_test import Target
 from ray.bench.run.provider_tally import ProviderTally
 from ray.bench.run.repetition import repeated_workload
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import load_workload, parse_items, workload_of
 
 ROOT = Path(__file__).parents[3]

@@ -21,7 +21,7 @@ from ray.bench.eval.report import (
 from ray.bench.eval.text import changes_text, eval_text
 from ray.bench.processes.process import MeasurementError
 from ray.bench.report.figures import single
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import Workload, parse_items, workload_of
 from tests.bench.some_runs import some_run
 

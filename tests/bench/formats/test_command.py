@@ -21,7 +21,7 @@ from ray.bench.processes.process import MeasurementError, free_port
 from ray.bench.run.driver import Measured, Progress, RunPlan
 from ray.bench.run.gateway_under_test import Target, copied_config
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import parse_items, workload_of
 from ray.config import Config, config_from_mapping
 from tests.bench.polling import until

@@ -20,7 +20,7 @@ from ray.bench.formats.report import (
 )
 from ray.bench.formats.text import sweep_text
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.summary import summary_of
 from tests.bench.some_runs import some_run
 

@@ -8,7 +8,7 @@ import pytest
 
 from ray.bench.peers.chat_side import ChatAnswer, base_url, chat_body, code_of
 from ray.bench.processes.process import MeasurementError
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import Item, parse_items
 
 SENT = Sample(0, 0, 0.0, 100.0, ttft_ms=40.0)

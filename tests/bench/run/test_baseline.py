@@ -24,7 +24,8 @@ from ray.bench.run.baseline import (
 from ray.bench.run.command import repeated, report_of, run_is_enough
 from ray.bench.run.driver import Measured
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import RunReport, RunSettings, Sample
+from ray.bench.run.report import RunReport, RunSettings
+from ray.bench.run.sample import Sample
 
 SETTINGS = RunSettings("http://127.0.0.1:1", "w.jsonl", "0", items=5, requests=16, clients=2)
 

@@ -16,8 +16,8 @@ from ray.bench.run.charts import (
     rate_chart,
     reuse_chart,
 )
-from ray.bench.run.report import Sample
 from ray.bench.run.rows import reuse_percent
+from ray.bench.run.sample import Sample
 from tests.bench.some_runs import some_run
 
 COLD = Sample(0, 0, 0.0, 100.0, ttft_ms=50.0, prompt_tokens=40, completion_tokens=10, cached_tokens=30, prefix="hot")

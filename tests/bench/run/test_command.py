@@ -20,7 +20,8 @@ from ray.bench.run import command as run_command
 from ray.bench.run.driver import Measured, Progress, RunPlan
 from ray.bench.run.gateway_under_test import Target
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import Sample, load_run_report
+from ray.bench.run.report import load_run_report
+from ray.bench.run.sample import Sample
 from ray.bench.run.workload_file import load_workload
 from tests.bench.polling import until
 

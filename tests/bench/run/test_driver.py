@@ -20,7 +20,7 @@ from ray.bench.run.answer_sample import SATURATED, Times, answered_sample, faile
 from ray.bench.run.command import report_of, settings_of
 from ray.bench.run.driver import Measured, RunPlan, arrivals, drive
 from ray.bench.run.gateway_under_test import started_gateway, wait_until_ready
-from ray.bench.run.report import QueuePoint, Sample
+from ray.bench.run.sample import QueuePoint, Sample
 from ray.bench.run.workload_file import Item, parse_items, workload_of
 from ray.config import config_from_mapping
 from ray.errors import RayError

@@ -10,7 +10,8 @@ import pytest
 
 from ray.bench.report.page_parts import milliseconds
 from ray.bench.run.html_report import html_page
-from ray.bench.run.report import RunReport, Sample
+from ray.bench.run.report import RunReport
+from ray.bench.run.sample import Sample
 from tests.bench.page_reader import Page, harmless
 from tests.bench.some_runs import some_run, some_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ray.bench.run.paired import FEWEST_ITEMS, paired_difference, scores_by_item, with_bounds
-from ray.bench.run.report import Sample
+from ray.bench.run.sample import Sample
 
 
 def items(*scores: float) -> dict[int, float]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ray.bench.processes.process import MeasurementError
-from ray.bench.run.report import RUN_KIND, RUN_VERSION, QueuePoint, RunReport, RunSettings, Sample, load_run_report
+from ray.bench.run.report import RUN_KIND, RUN_VERSION, RunReport, RunSettings, load_run_report
+from ray.bench.run.sample import QueuePoint, Sample
 from tests.bench.some_runs import some_run, some_settings
 
 FULL_SAMPLE = Sample(

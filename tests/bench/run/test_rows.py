@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from ray.bench.report.figures import Figure
 from ray.bench.report.report import Row
-from ray.bench.run.report import QueuePoint, RunReport, Sample
+from ray.bench.run.report import RunReport
 from ray.bench.run.rows import run_rows
+from ray.bench.run.sample import QueuePoint, Sample
 from tests.bench.some_runs import some_run
 
 

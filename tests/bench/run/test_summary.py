@@ -9,7 +9,8 @@ import pytest
 from ray.bench.run.answer_sample import Times, answered_sample, error_code, failed_sample, provider_of
 from ray.bench.run.baseline import compare, read_baseline
 from ray.bench.run.provider_tally import ProviderTally
-from ray.bench.run.report import QueuePoint, RunReport, RunSettings, Sample
+from ray.bench.run.report import RunReport, RunSettings
+from ray.bench.run.sample import QueuePoint, Sample
 from ray.bench.run.summary import score_of, summary_of
 from ray.bench.run.text import run_text
 from ray.bench.run.workload_file import parse_items

@@ -23,7 +23,7 @@ from ray.bench.peers.options import add_peers_command, peers_problem
 from ray.bench.reading.compare_command import show_compare
 from ray.bench.reading.report_options import add_compare_command, add_page_command, report_problem
 from ray.bench.report.report import machine_facts
-from ray.bench.report.shown import Shown, say_progress, watch
+from ray.bench.report.shown import BACKEND_AND_OTHERS, Shown, say_progress, watch
 from ray.bench.run.command import measure_run
 from ray.bench.run.options import add_run_options, run_problem
 from ray.bench.tune.command import show_autotune
@@ -55,7 +55,7 @@ def _add_run_command(commands: Parsers) -> None:
 
 
 def _show_run(options: argparse.Namespace) -> Shown:
-    outcome = measure_run(options, machine_facts(), watch(), say_progress)
+    outcome = measure_run(options, machine_facts(), watch(BACKEND_AND_OTHERS), say_progress)
     return Shown(outcome.text, outcome.document, missed=False, broken=outcome.failed)
 
 

@@ -19,7 +19,7 @@ from ray.bench.eval.report import (
 from ray.bench.eval.text import answers_text, changes_text, eval_text
 from ray.bench.processes.process import MeasurementError
 from ray.bench.report.report import machine_facts
-from ray.bench.report.shown import Shown, say_progress, watch
+from ray.bench.report.shown import BACKEND_AND_OTHERS, Shown, say_progress, watch
 from ray.bench.run.baseline import load_baseline
 from ray.bench.run.command import baseline_written, held_against, measured_report
 from ray.bench.run.driver import RunPlan
@@ -46,7 +46,7 @@ def show_eval(options: argparse.Namespace) -> Shown:
         seen.append((replace(sample, item=sample.item % len(golden.items)), text))
 
     plan = plan_of(options, golden, keep if options.show_answers else None)
-    measured = measured_report(options, plan, machine_facts(), watch(), say_progress)
+    measured = measured_report(options, plan, machine_facts(), watch(BACKEND_AND_OTHERS), say_progress)
     run, comparison = held_against(options, baseline, of_golden_set(measured, len(golden.items)))
     report = eval_report(run, golden, options.repeat)
     text = eval_text(report)

@@ -21,7 +21,7 @@ from ray.bench.formats.text import sweep_text
 from ray.bench.processes.process import MeasurementError
 from ray.bench.report.progress import about_left, time_left
 from ray.bench.report.report import machine_facts
-from ray.bench.report.shown import Shown, say_progress, watch
+from ray.bench.report.shown import BACKEND_AND_OTHERS, Shown, say_progress, watch
 from ray.bench.run.command import DEFAULT_URL, report_of, settings_of
 from ray.bench.run.driver import Measured, RunPlan, drive
 from ray.bench.run.gateway_under_test import Target, api_key_of, read_config, started_gateway, wait_until_ready
@@ -87,7 +87,7 @@ def show_formats(options: argparse.Namespace) -> Shown:
     keyed = {name: keyed_workload(workload, name) for name in FORMATS}
     config = None if options.config is None else read_config(options.config)
     key = api_key_of(config, os.environ)
-    facts, finish = machine_facts(), watch()
+    facts, finish = machine_facts(), watch(BACKEND_AND_OTHERS)
     started = config if options.url is None else None
     with _sides(options.url or DEFAULT_URL, started, options.python, keyed) as sides:
         without_asking, broken_off = asyncio.run(measure(plan, sides, key))

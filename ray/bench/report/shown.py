@@ -11,6 +11,9 @@ from ray.bench.processes.process import cpu_seconds_of_all, foreign_share, machi
 from ray.bench.report.aligned import for_terminal
 from ray.bench.report.report import Report, json_document, text_table
 
+# Of a command that asks a gateway whose backend it has not started.
+BACKEND_AND_OTHERS = "the backend and other processes"
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -35,13 +38,14 @@ def say_progress(text: str) -> None:
     print(f"  {for_terminal(text)}", file=sys.stderr, flush=True)
 
 
-def watch() -> Callable[[], dict[str, str]]:
-    """Look at clock and machine now; the returned function says what has happened since, as facts of the report."""
+def watch(others: str = "other processes") -> Callable[[], dict[str, str]]:
+    """Look at clock and machine now; the returned function says what has happened since, as facts of the report.
+    `others`: who has used what this process and its children have not; a backend that was running already is one."""
     started, machine_before, own_before = time.monotonic(), machine_ticks(), cpu_seconds_of_all()
 
     def finish() -> dict[str, str]:
         took = f"{time.monotonic() - started:.0f} s"
         share = foreign_share(machine_before, machine_ticks(), cpu_seconds_of_all() - own_before)
-        return {"took": took, "used by other processes meanwhile": f"{share:.0%} of the machine"}
+        return {"took": took, f"used by {others} meanwhile": f"{share:.0%} of the machine"}
 
     return finish

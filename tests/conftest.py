@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -25,6 +26,11 @@ for name in list(os.environ):
     if is_setting_of_ray or name.startswith(SURROUNDINGS) or name.lower() in PROXIES:
         del os.environ[name]
 os.environ["LANG"] = "C.UTF-8"
+
+# A shell starts what it puts in the background with interrupts ignored, `nohup` does so with hang-ups, and every program
+# started from there inherits that (signal(7)): tests that interrupt something would wait for what never comes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A time limit per example, and a complaint about slow ones, would say something of the machine only.
 settings.register_profile(

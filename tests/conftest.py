@@ -27,8 +27,8 @@ for name in list(os.environ):
         del os.environ[name]
 os.environ["LANG"] = "C.UTF-8"
 
-# A shell starts what it puts in the background with interrupts ignored, `nohup` does so with hang-ups, and every program
-# started from there inherits that (signal(7)): tests that interrupt something would wait for what never comes.
+# A shell starts what it puts in the background with interrupts ignored, `nohup` does so with hang-ups, and every
+# program started from there inherits that (signal(7)): tests that interrupt something would wait for what never comes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
